@@ -1,0 +1,340 @@
+//! Claims about rendered documents.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn spec(value: Value) -> DeviceSpec {
+    serde_json::from_value(value).unwrap()
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn tree(files: &[(&str, &[u8])]) -> PinnedTree {
+    let file = |(path, content): &(&str, &[u8])| PinnedFile {
+        path: (*path).to_owned(),
+        mode: if content.starts_with(b"#!") { 0o755 } else { 0o644 },
+        content: Arc::from(*content),
+    };
+    PinnedTree::new(files.iter().map(file).collect()).unwrap()
+}
+
+fn pinned(files: &[(&str, &[u8])]) -> PinnedInputs {
+    BTreeMap::from([("git".to_owned(), tree(files))])
+}
+
+fn inline(files: Value) -> DeviceSpec {
+    spec(json!({"config": [{"name": "inline", "inline": files}]}))
+}
+
+fn git(path: &str) -> DeviceSpec {
+    spec(json!({"config": [{"name": "git", "gitRef": {"repository": ".", "path": path}}]}))
+}
+
+fn render(prepared: &Prepared, pairs: &[(&str, &str)]) -> Result<String, RenderError> {
+    let rendered = prepared.render(&Subject { name: "dev1", labels: &labels(pairs) })?;
+    assert_eq!(rendered.digest, Digest::of(&rendered.body));
+    let text = String::from_utf8(rendered.body).unwrap();
+    serde_json::from_str::<DeviceSpec>(&text).expect("a document is a specification");
+    Ok(text)
+}
+
+/// Path and decoded content of each file in a document.
+fn files(document: &str) -> Vec<(String, Vec<u8>)> {
+    use base64::Engine as _;
+    let document: Value = serde_json::from_str(document).unwrap();
+    let Some(files) = document["config"][0]["inline"].as_array() else { return Vec::new() };
+    let decode = |file: &Value| {
+        let content = file["content"].as_str().unwrap();
+        let content = match file["contentEncoding"].as_str().unwrap() {
+            "base64" => base64::engine::general_purpose::STANDARD.decode(content).unwrap(),
+            _ => content.as_bytes().to_vec(),
+        };
+        (file["path"].as_str().unwrap().to_owned(), content)
+    };
+    files.iter().map(decode).collect()
+}
+
+fn paths(document: &str) -> Vec<String> {
+    files(document).into_iter().map(|(path, _)| path).collect()
+}
+
+#[track_caller]
+fn refuses(template: &DeviceSpec, pins: PinnedInputs, part: &str) {
+    let error = Prepared::new(template, pins).expect_err(part).to_string();
+    assert!(error.contains(part), "{error}");
+}
+
+#[test]
+fn a_document_is_this_text() {
+    let template = spec(json!({
+        "os": {"image": "quay.io/acme/os:latest-{{ .metadata.labels.stage }}"},
+        "systemd": {"matchPatterns": ["chronyd.service"]},
+        "applications": [{"name": "web", "image": "quay.io/acme/web:1", "appType": "container"}],
+        "updatePolicy": {"updateSchedule": {"timeZone": "Local", "at": "0 3 * * *"}},
+        "config": [
+            {"name": "base", "gitRef": {"repository": ".", "path": "/sites/{{ .metadata.labels.site }}"}},
+            {"name": "motd", "inline": [
+                {"path": "/etc/motd", "content": "Welcome to {{ upper .metadata.name }}\n"},
+                {"path": "/etc/key", "content": "/+8=", "contentEncoding": "base64", "mode": 0o600, "user": "svc", "group": "1000"}
+            ]}
+        ]
+    }));
+    let pins = BTreeMap::from([(
+        "base".to_owned(),
+        tree(&[("sites/berlin/usr/bin/run", b"#!/bin/sh\n"), ("sites/berlin/etc/site", b"BER"), ("sites/rome/x", b"")]),
+    )]);
+    let prepared = Prepared::new(&template, pins).unwrap();
+    insta::assert_snapshot!(render(&prepared, &[("stage", "prod"), ("site", "berlin")]).unwrap(), @r###"{"applications":[{"appType":"container","image":"quay.io/acme/web:1","name":"web"}],"config":[{"inline":[{"content":"/+8=","contentEncoding":"base64","group":"1000","mode":384,"path":"/etc/key","user":"svc"},{"content":"Welcome to DEV1\n","contentEncoding":"plain","group":"root","mode":420,"path":"/etc/motd","user":"root"},{"content":"BER","contentEncoding":"plain","group":"root","mode":420,"path":"/etc/site","user":"root"},{"content":"#!/bin/sh\n","contentEncoding":"plain","group":"root","mode":493,"path":"/usr/bin/run","user":"root"}],"name":""}],"os":{"image":"quay.io/acme/os:latest-prod"},"systemd":{"matchPatterns":["chronyd.service"]},"updatePolicy":{"updateSchedule":{"at":"0 3 * * *","timeZone":"Local"}}}"###);
+}
+
+#[test]
+fn an_empty_specification_has_an_empty_list_of_providers() {
+    for empty in [json!({}), json!({"config": []}), json!({"config": [{"name": "a", "inline": []}]})] {
+        assert_eq!(render(&Prepared::new(&spec(empty), BTreeMap::new()).unwrap(), &[]).unwrap(), r#"{"config":[]}"#);
+    }
+}
+
+#[test]
+fn the_later_provider_wins() {
+    let template = spec(json!({"config": [
+        {"name": "one", "inline": [{"path": "/etc/a", "content": "1"}, {"path": "/etc/b", "content": "1"}]},
+        {"name": "git", "gitRef": {"repository": ".", "path": "d"}},
+        {"name": "two", "inline": [{"path": "/etc/{{ .metadata.labels.file }}", "content": "2"}]}
+    ]}));
+    let prepared = Prepared::new(&template, pinned(&[("d/etc/b", b"git"), ("d/etc/c", b"git")])).unwrap();
+    let expect = |file: &str, expected: [(&str, &str); 3]| {
+        let expected = expected.map(|(path, content)| (path.to_owned(), content.as_bytes().to_vec()));
+        assert_eq!(files(&render(&prepared, &[("file", file)]).unwrap()), expected, "{file}");
+    };
+    expect("a", [("/etc/a", "2"), ("/etc/b", "git"), ("/etc/c", "git")]);
+    expect("b", [("/etc/a", "1"), ("/etc/b", "2"), ("/etc/c", "git")]);
+    expect("c", [("/etc/a", "1"), ("/etc/b", "git"), ("/etc/c", "2")]);
+}
+
+#[test]
+fn base64_contents_survive_with_plus_slash_and_padding() {
+    let file = |content: &str| inline(json!([{"path": "/f", "content": content, "contentEncoding": "base64"}]));
+    let out = |content: &str| render(&Prepared::new(&file(content), BTreeMap::new()).unwrap(), &[("a", "x")]).unwrap();
+    assert_eq!(files(&out("+/8="))[0].1, [0xfb, 0xff]);
+    assert!(out("+/8=").contains(r#""content":"+/8=","contentEncoding":"base64""#));
+    assert!(out("+/\n8=\r\n").contains(r#""content":"+/8=""#));
+    // Text is evaluated after decoding and written as text: "hi {{ .metadata.labels.a }}?".
+    assert!(out("aGkge3sgLm1ldGFkYXRhLmxhYmVscy5hIH19Pw==").contains(r#""content":"hi x?","contentEncoding":"plain""#));
+    // A NUL byte.
+    assert!(out("AA==").contains(r#""content":"AA==","contentEncoding":"base64""#));
+    for bad in ["+/8", "-_8=", "a", "+/9="] {
+        refuses(&file(bad), BTreeMap::new(), "not base64");
+    }
+}
+
+#[test]
+fn a_file_or_directory_of_git_is_laid_over_the_root() {
+    let pins = || pinned(&[("d/etc/motd", b"m"), ("d/bin/x", b"#!"), ("other", b"")]);
+    let document = |path: &str| render(&Prepared::new(&git(path), pins()).unwrap(), &[("f", "motd")]).unwrap();
+    assert_eq!(paths(&document("/d/")), ["/bin/x", "/etc/motd"]);
+    assert_eq!(paths(&document("d/etc/motd")), ["/motd"]);
+    assert_eq!(paths(&document("./d/etc/{{ .metadata.labels.f }}")), ["/motd"]);
+    assert_eq!(paths(&document("/")).len(), 3);
+    assert!(document("d").contains(r#""mode":493,"path":"/bin/x""#));
+}
+
+#[test]
+fn contents_from_git_are_never_evaluated() {
+    let prepared = Prepared::new(&git("d"), pinned(&[("d/x", b"{{ nonsense")])).unwrap();
+    assert_eq!(files(&render(&prepared, &[]).unwrap())[0].1, b"{{ nonsense");
+}
+
+#[test]
+fn a_path_that_selects_nothing_is_named() {
+    let pins = || pinned(&[("sites/berlin/etc/x", b"")]);
+    refuses(&git("sites/rome"), pins(), "path \"sites/rome\" selects no file");
+    let prepared = Prepared::new(&git("sites/{{ .metadata.labels.site }}"), pins()).unwrap();
+    let error = render(&prepared, &[("site", "rome")]).unwrap_err();
+    assert_eq!(*error.problem, Problem::SelectsNothing { path: "sites/rome".to_owned() });
+    assert_eq!(error.place.to_string(), "config provider \"git\" (/config/0/gitRef/path)");
+    // Part of a name is not a directory.
+    assert!(render(&prepared, &[("site", "ber")]).is_err());
+    // All sites laid over one device would be worse than no document.
+    let error = render(&prepared, &[("site", "")]).unwrap_err();
+    assert!(matches!(*error.problem, Problem::EmptyPart { .. }), "{error}");
+}
+
+#[test]
+fn a_placeholder_cannot_lead_outside_the_pinned_prefix() {
+    let pins = pinned(&[("sites/berlin/x", b""), ("secret/y", b"")]);
+    let prepared = Prepared::new(&git("sites/{{ .metadata.labels.site }}"), pins).unwrap();
+    for site in ["..", "../secret", "berlin/../../secret", "berlin/..", "/../secret"] {
+        let error = render(&prepared, &[("site", site)]).unwrap_err();
+        assert!(matches!(*error.problem, Problem::Path(_) | Problem::EmptyPart { .. }), "{site}: {error}");
+    }
+    refuses(&git("../x"), pinned(&[]), "'..'");
+    refuses(&git("a/../{{ .metadata.name }}"), pinned(&[]), "'..'");
+}
+
+#[test]
+fn paths_are_checked_again_after_substitution() {
+    let prepared =
+        Prepared::new(&inline(json!([{"path": "/{{ .metadata.labels.p }}", "content": ""}])), BTreeMap::new()).unwrap();
+    assert!(render(&prepared, &[("p", "etc/x")]).is_ok());
+    for bad in ["../etc/x", "var/lib/flightctl/x", "etc/fleet-agent/certs", "a:b", "", "a//b", "a\nb"] {
+        let error = render(&prepared, &[("p", bad)]).unwrap_err();
+        assert_eq!(error.place.pointer, "/config/0/inline/0/path", "{bad}");
+        assert!(matches!(*error.problem, Problem::Path(_)), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn an_image_is_checked_after_substitution() {
+    let template = spec(json!({"os": {"image": "q.io/os:{{ .metadata.labels.tag }}"}}));
+    let prepared = Prepared::new(&template, BTreeMap::new()).unwrap();
+    assert_eq!(render(&prepared, &[("tag", "1")]).unwrap(), r#"{"config":[],"os":{"image":"q.io/os:1"}}"#);
+    assert_eq!(render(&prepared, &[("tag", "")]).unwrap_err().place.pointer, "/os/image");
+}
+
+#[test]
+fn a_file_that_is_also_a_directory_is_refused() {
+    let template = inline(json!([
+        {"path": "/etc/a", "content": ""}, {"path": "/etc/a-b", "content": ""}, {"path": "/etc/a/b", "content": ""}
+    ]));
+    refuses(&template, BTreeMap::new(), "/etc/a/b needs /etc/a to be a directory");
+    let template = inline(json!([{"path": "/etc/a", "content": ""}, {"path": "/etc/ab/c", "content": ""}]));
+    assert!(Prepared::new(&template, BTreeMap::new()).is_ok());
+}
+
+#[test]
+fn what_no_device_could_have_is_refused_at_once() {
+    let file = |extra: Value| {
+        let mut file = json!({"path": "/a", "content": ""});
+        file.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        inline(json!([file]))
+    };
+    let none = BTreeMap::new;
+    refuses(&file(json!({"path": "/var/lib/flightctl/x"})), none(), "belongs to the device's agent");
+    refuses(&file(json!({"mode": 0o10000})), none(), "mode 4096");
+    refuses(&file(json!({"user": "a b"})), none(), "owner");
+    refuses(&file(json!({"group": "65535"})), none(), "/config/0/inline/0/group");
+    refuses(&file(json!({"content": "{{ range . }}"})), none(), "`range` is not supported");
+    refuses(&file(json!({"content": "x".repeat(MAX_INLINE_BYTES + 1)})), none(), "at most 1048576");
+    refuses(&git("x"), none(), "not pinned");
+    for kind in ["httpRef", "secretRef"] {
+        refuses(&spec(json!({"config": [{"name": "p", kind: {}}]})), none(), &format!("{kind} is not supported yet"));
+    }
+    let revision = json!({"repository": ".", "path": "x", "targetRevision": "{{ .metadata.labels.a }}"});
+    refuses(&spec(json!({"config": [{"name": "git", "gitRef": revision}]})), pinned(&[]), "targetRevision");
+    let twice = json!({"config": [{"name": "p", "inline": []}, {"name": "p", "inline": []}]});
+    refuses(&spec(twice), none(), "same name");
+}
+
+#[test]
+fn a_stand_alone_specification_has_no_placeholders() {
+    let template = inline(json!([{"path": "/a", "content": "{{ .metadata.labels.no }}"}]));
+    let prepared = Prepared::stand_alone(&template, BTreeMap::new()).unwrap();
+    assert_eq!(files(&render(&prepared, &[]).unwrap())[0].1, b"{{ .metadata.labels.no }}");
+    assert!(prepared.inputs().is_empty());
+}
+
+#[test]
+fn files_and_bytes_of_a_document_are_bounded() {
+    let many: Vec<Value> = (0..=MAX_FILES).map(|n| json!({"path": format!("/f{n}"), "content": ""})).collect();
+    refuses(&inline(Value::Array(many)), BTreeMap::new(), "more than 10000 files");
+    let large = vec![b'x'; MAX_BODY_BYTES];
+    let prepared = Prepared::new(&git("d"), pinned(&[("d/x", &large)])).unwrap();
+    assert_eq!(*render(&prepared, &[]).unwrap_err().problem, Problem::TooLarge);
+}
+
+#[test]
+fn devices_share_a_key_unless_they_differ_in_what_is_used() {
+    let key = |content: &str, name: &str, pairs: &[(&str, &str)]| {
+        let prepared = Prepared::new(&inline(json!([{"path": "/a", "content": content}])), BTreeMap::new()).unwrap();
+        prepared.input_key(&Subject { name, labels: &labels(pairs) })
+    };
+    assert_eq!(key("x", "one", &[("a", "1")]), key("x", "two", &[]));
+    let site = "{{ .metadata.labels.site }}";
+    assert_eq!(key(site, "one", &[("site", "b"), ("x", "1")]), key(site, "two", &[("site", "b")]));
+    assert_ne!(key(site, "one", &[("site", "b")]), key(site, "one", &[("site", "c")]));
+    assert_ne!(key(site, "one", &[("site", "")]), key(site, "one", &[]));
+    assert_ne!(key("{{ .metadata.name }}", "one", &[]), key("{{ .metadata.name }}", "two", &[]));
+    assert_ne!(key("{{ len .metadata.labels }}", "one", &[("a", "1")]), key("{{ len .metadata.labels }}", "one", &[]));
+}
+
+#[test]
+fn a_digest_does_not_depend_on_the_order_of_keys() {
+    let digest = |text: &str| {
+        let template: DeviceSpec = serde_json::from_str(text).unwrap();
+        let none = Labels::new();
+        Prepared::new(&template, BTreeMap::new()).unwrap().render(&Subject { name: "d", labels: &none }).unwrap().digest
+    };
+    assert_eq!(
+        digest(
+            r#"{"os":{"image":"a","z":{"b":1,"a":[2]}},"config":[{"name":"n","inline":[{"path":"/a","content":"x"},{"path":"/b","content":"y"}]}]}"#
+        ),
+        digest(
+            r#"{"config":[{"inline":[{"content":"y","path":"/b"},{"content":"x","path":"/a"}],"name":"other"}],"os":{"z":{"a":[2],"b":1},"image":"a"}}"#
+        ),
+    );
+}
+
+#[test]
+fn contents_do_not_print() {
+    let prepared = Prepared::new(&inline(json!([{"path": "/a", "content": "hunter2"}])), BTreeMap::new()).unwrap();
+    let rendered = prepared.render(&Subject { name: "d", labels: &Labels::new() }).unwrap();
+    assert!(!format!("{rendered:?} {prepared:?} {:?}", tree(&[("a", b"hunter2")])).contains("hunter2"));
+    assert!(!format!("{:?}", crate::Template::literal("hunter2")).contains("hunter2"));
+}
+
+fn any_content() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "text ",
+        "{{ .metadata.name }}",
+        "{{ .metadata.labels.a }}",
+        "{{ if .metadata.labels.b }}B{{ end }}",
+        "{{ index .metadata.labels \"c\" }}",
+        "{{ getOrDefault .metadata.labels \"a\" \"-\" }}",
+        "{{ len .metadata.labels }}",
+    ]);
+    prop::collection::vec(piece, 0..4).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn the_same_key_gives_the_same_bytes(
+        contents in prop::collection::vec(any_content(), 1..3),
+        devices in prop::collection::vec(("[xy]", prop::collection::btree_map("[a-d]", "[xy]{0,1}", 0..3)), 2..12),
+    ) {
+        let list: Vec<Value> = contents
+            .iter()
+            .enumerate()
+            .map(|(n, content)| json!({"path": format!("/f{n}-{{{{ index .metadata.labels \"d\" }}}}"), "content": content}))
+            .collect();
+        let prepared = Prepared::new(&inline(Value::Array(list)), BTreeMap::new()).unwrap();
+        let mut seen = std::collections::HashMap::new();
+        for (name, labels) in &devices {
+            let subject = Subject { name, labels };
+            let result = prepared.render(&subject);
+            let first = seen.entry(prepared.input_key(&subject)).or_insert_with(|| result.clone());
+            prop_assert_eq!(&*first, &result);
+        }
+    }
+
+    #[test]
+    fn any_bytes_arrive_as_they_were(content in prop::collection::vec(any::<u8>(), 0..64)) {
+        let prepared = Prepared::new(&git("d"), pinned(&[("d/f", &content)])).unwrap();
+        prop_assert_eq!(&files(&render(&prepared, &[]).unwrap())[0].1, &content);
+    }
+
+    #[test]
+    fn no_label_selects_outside_the_prefix(site in "[./ab]{0,8}") {
+        let pins = pinned(&[("sites/a/in", b""), ("sites/b/a/in", b""), ("a/out", b""), ("b/out", b""), ("out", b"")]);
+        let prepared = Prepared::new(&git("sites/{{ .metadata.labels.site }}"), pins).unwrap();
+        if let Ok(document) = render(&prepared, &[("site", &site)]) {
+            prop_assert!(paths(&document).iter().all(|path| path.ends_with("/in")), "{}", document);
+        }
+    }
+}
