@@ -32,12 +32,16 @@ create table desired.manifests (
     digest bytea not null,
     commit_id text not null,
     generation bigint not null default 1,
+    -- For a Device with a specification of its own: the revision made of it, or why none could be made.
+    revision text,
+    problem text,
     primary key (org_id, kind, name)
 );
 create index manifests_source on desired.manifests (org_id, source);
 
 create table desired.fleet_revisions (
     org_id uuid not null,
+    -- A fleet's name, or 'Device/<name>' for a device's own specification.
     fleet text not null,
     -- Derived from the content: the same content has the same name, also after the schema was made again.
     name text not null,
@@ -78,7 +82,7 @@ create table desired.rendered_specs (
     created_at timestamptz not null default now()
 );
 
--- Commits of repositories that manifests refer to by name, as pinned last.
+-- Revisions of repositories that manifests refer to by name, as seen last. For people; nothing is decided from it.
 create table desired.dependencies (
     org_id uuid not null,
     repository text not null,

@@ -56,7 +56,8 @@ mod tests {
     fn delays_grow_and_stay_within_bounds() {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60)).unwrap();
         for round in 0..100_u32 {
-            let bound = Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(round.min(20))).min(Duration::from_secs(60));
+            let bound =
+                Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(round.min(20))).min(Duration::from_secs(60));
             let delay = backoff.next_delay();
             assert!(delay <= bound && delay >= bound.mul_f64(0.099), "{round}: {delay:?}");
         }

@@ -48,8 +48,8 @@ pub enum LoggingError {
 /// # Errors
 /// When the filter does not parse or logging was set up before.
 pub fn init_logging(filter: &str, format: LogFormat) -> Result<(), LoggingError> {
-    let parsed = EnvFilter::try_new(filter)
-        .map_err(|source| LoggingError::Filter { filter: filter.to_owned(), source })?;
+    let parsed =
+        EnvFilter::try_new(filter).map_err(|source| LoggingError::Filter { filter: filter.to_owned(), source })?;
     let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),

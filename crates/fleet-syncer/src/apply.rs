@@ -1,0 +1,256 @@
+//! One transaction moves a source from one commit to the next: manifests, fleets, revisions, further sources, and the
+//! devices they concern. A crash leaves exactly the one or the other.
+
+use std::collections::BTreeSet;
+
+use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, OrgId};
+use fleet_store::{
+    Channel, DeviceScope, FleetRow, Lease, ManifestPlace, NewEvent, PgConnection, Store, StoreError, Ts, Verdict,
+    count_manifests, insert_blobs, insert_revision, insert_tree, known_blobs, list_fleets, lock_device_changes,
+    lock_source, manifests_elsewhere, orphaned_sources, put_source, record_applied, record_commit, record_event,
+    remove_source, replace_fleets, replace_manifests, source_origin,
+};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::desired::Desired;
+use crate::reconcile::{ReconcileOutcome, RevisionCache, reconcile_devices};
+
+/// Who writes, for whom, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Writer<'a> {
+    /// The database.
+    pub(crate) store: &'a Store,
+    /// The right to write.
+    pub(crate) lease: &'a Lease,
+    /// The organisation.
+    pub(crate) org: OrgId,
+    /// Prepared revisions.
+    pub(crate) cache: &'a RevisionCache,
+    /// The time.
+    pub(crate) now: Timestamp,
+}
+
+/// What is applied.
+#[derive(Debug)]
+pub(crate) struct Application<'a> {
+    /// The source's name.
+    pub(crate) source: &'a str,
+    /// The commit the source is at, as far as the caller knows.
+    pub(crate) base: Option<&'a CommitId>,
+    /// The commit to move to.
+    pub(crate) commit: &'a CommitId,
+    /// What it says.
+    pub(crate) desired: &'a Desired,
+    /// Conditions after it is applied.
+    pub(crate) conditions: &'a [Condition],
+    /// Warnings about it.
+    pub(crate) diagnostics: &'a [Diagnostic],
+}
+
+/// What an apply did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Manifests that were written or removed.
+    pub manifests: usize,
+    /// Revisions that are new.
+    pub revisions: usize,
+    /// What happened to devices.
+    pub devices: ReconcileOutcome,
+    /// Whether sources came or went.
+    pub sources_changed: bool,
+}
+
+/// Why nothing was applied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    /// Another source defines some of the same objects.
+    #[error("{} objects are defined by another source", .0.len())]
+    DefinedElsewhere(Vec<ManifestPlace>),
+    /// A ResourceSync has the name of a source that it did not make.
+    #[error("a source named {0:?} exists already")]
+    SourceNameTaken(String),
+    /// The commit holds no manifest, and the source has some.
+    #[error("the commit holds no manifest and would remove all {0}")]
+    NothingLeft(i64),
+    /// The database failed, or somebody else was faster.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Applies a commit.
+///
+/// # Errors
+/// [`ApplyError`]; then nothing was written.
+pub(crate) async fn apply(writer: Writer<'_>, application: &Application<'_>) -> Result<Applied, ApplyError> {
+    let mut transaction = writer.store.begin().await?;
+    let applied = apply_in(&mut transaction, writer, application).await?;
+    transaction.commit().await.map_err(StoreError::from)?;
+    Ok(applied)
+}
+
+async fn apply_in(
+    connection: &mut PgConnection,
+    writer: Writer<'_>,
+    application: &Application<'_>,
+) -> Result<Applied, ApplyError> {
+    let Application { source, base, commit, desired, conditions, diagnostics } = application;
+    let (org, at) = (writer.org, Ts::from(writer.now));
+    lock_device_changes(connection).await?;
+    writer.lease.fence(connection).await?;
+    let present = lock_source(connection, org, source).await?;
+    if present.as_ref().map(Option::as_ref) != Some(*base) {
+        return Err(StoreError::Conflict { what: format!("source {source}") }.into());
+    }
+    let objects: Vec<(Kind, String)> = desired.manifests.iter().map(|row| (row.kind, row.name.clone())).collect();
+    let elsewhere = manifests_elsewhere(connection, org, source, &objects).await?;
+    if !elsewhere.is_empty() {
+        return Err(ApplyError::DefinedElsewhere(elsewhere));
+    }
+    if objects.is_empty() {
+        let existing = count_manifests(connection, org, source).await?;
+        if existing > 0 {
+            return Err(ApplyError::NothingLeft(existing));
+        }
+    }
+    store_contents(connection, desired).await?;
+    let mut revisions = 0;
+    for revision in &desired.revisions {
+        revisions += usize::from(insert_revision(connection, org, revision).await?);
+    }
+    let before = list_fleets(connection, org).await?;
+    let changes = replace_manifests(connection, org, source, commit, &desired.manifests).await?;
+    replace_fleets(connection, org, source, &desired.fleets).await?;
+    let sources_changed = replace_child_sources(connection, org, source, desired).await?;
+    let after = list_fleets(connection, org).await?;
+    let devices_changed = changes.written.iter().chain(&changes.removed).any(|(kind, _)| *kind == Kind::Device);
+    let first = base.is_none();
+    let devices = match scope(&before, &after, devices_changed || first) {
+        None => ReconcileOutcome::default(),
+        Some(scope) => reconcile_devices(connection, org, &scope, first, at, writer.cache).await?,
+    };
+    let policies_changed = changes.written.iter().any(|(kind, _)| *kind == Kind::EnrollmentPolicy);
+    if policies_changed {
+        Channel::Enrollment.notify(connection, "").await?;
+    }
+    let manifests = changes.written.len() + changes.removed.len();
+    let news = record_commit(connection, org, source, commit, Verdict::Applied, diagnostics, manifests).await?;
+    if news || manifests > 0 || revisions > 0 {
+        let message = format!(
+            "Applied commit {}: {} objects changed, {} removed, {} new fleet revisions, {} devices get a new version",
+            commit.short(),
+            changes.written.len(),
+            changes.removed.len(),
+            revisions,
+            devices.new_versions,
+        );
+        let event = NewEvent {
+            kind: "Source",
+            name: source,
+            reason: "ResourceSyncSynced",
+            warning: false,
+            message: &message,
+            actor: "service:syncer",
+            details: Some(json!({"commitHash": commit.as_str(), "changeCount": manifests, "errorCount": 0})),
+        };
+        record_event(connection, org, &event).await?;
+    }
+    record_applied(connection, org, source, commit, at, conditions, diagnostics).await?;
+    Ok(Applied { manifests, revisions, devices, sources_changed })
+}
+
+async fn store_contents(connection: &mut PgConnection, desired: &Desired) -> Result<(), StoreError> {
+    let digests: Vec<Digest> = desired.blobs.keys().copied().collect();
+    let known: BTreeSet<Digest> = known_blobs(connection, &digests).await?.into_iter().collect();
+    let missing: Vec<(Digest, &[u8])> = desired
+        .blobs
+        .iter()
+        .filter(|(digest, _)| !known.contains(digest))
+        .map(|(digest, content)| (*digest, &content[..]))
+        .collect();
+    insert_blobs(connection, &missing).await?;
+    for (digest, files) in &desired.trees {
+        insert_tree(connection, *digest, files).await?;
+    }
+    Ok(())
+}
+
+/// Sources that this one brings in follow their ResourceSyncs; one whose ResourceSync is gone goes with all it defined.
+async fn replace_child_sources(
+    connection: &mut PgConnection,
+    org: OrgId,
+    source: &str,
+    desired: &Desired,
+) -> Result<bool, ApplyError> {
+    let mut changed = false;
+    for child in &desired.child_sources {
+        let taken = child.name == source
+            || source_origin(connection, org, &child.name).await?.is_some_and(|origin| origin != child.origin);
+        if taken {
+            return Err(ApplyError::SourceNameTaken(child.name.clone()));
+        }
+        changed |= put_source(connection, org, child).await?;
+    }
+    // A source that goes may have brought in others: repeat until all that are left have their ResourceSync.
+    loop {
+        let orphans = orphaned_sources(connection, org).await?;
+        if orphans.is_empty() {
+            break;
+        }
+        for orphan in &orphans {
+            remove_source(connection, org, orphan).await?;
+        }
+        changed = true;
+    }
+    if changed {
+        Channel::Sources.notify(connection, "").await?;
+    }
+    Ok(changed)
+}
+
+/// The devices that a change of fleets can concern: all, when who belongs where may have changed; else those of fleets
+/// with another revision or problem. A pure decision.
+fn scope(before: &[FleetRow], after: &[FleetRow], labels_changed: bool) -> Option<DeviceScope> {
+    let members = |fleets: &[FleetRow]| -> Vec<_> {
+        fleets.iter().map(|fleet| (fleet.name.clone(), fleet.selector.clone())).collect()
+    };
+    if labels_changed || members(before) != members(after) {
+        return Some(DeviceScope::All);
+    }
+    let moved: Vec<String> = before
+        .iter()
+        .zip(after)
+        .filter(|(old, new)| old.revision != new.revision || old.problem != new.problem)
+        .map(|(_, new)| new.name.clone())
+        .collect();
+    if moved.is_empty() { None } else { Some(DeviceScope::OwnedBy(moved)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_model::LabelSelector;
+
+    use super::*;
+
+    fn fleet(name: &str, role: &str, revision: &str) -> FleetRow {
+        FleetRow {
+            name: name.to_owned(),
+            source: "s".to_owned(),
+            selector: Some(LabelSelector::of_labels([("role".to_owned(), role.to_owned())].into())),
+            revision: Some(revision.to_owned()),
+            problem: None,
+        }
+    }
+
+    #[test]
+    fn only_devices_that_can_be_concerned_are_looked_at() {
+        let before = [fleet("a", "x", "1"), fleet("b", "y", "1")];
+        assert_eq!(scope(&before, &before, false), None);
+        let revised = [fleet("a", "x", "1"), fleet("b", "y", "2")];
+        assert_eq!(scope(&before, &revised, false), Some(DeviceScope::OwnedBy(vec!["b".to_owned()])));
+        let reselected = [fleet("a", "x", "1"), fleet("b", "z", "1")];
+        assert_eq!(scope(&before, &reselected, false), Some(DeviceScope::All));
+        assert_eq!(scope(&before, &before[..1], false), Some(DeviceScope::All));
+        assert_eq!(scope(&before, &before, true), Some(DeviceScope::All));
+    }
+}

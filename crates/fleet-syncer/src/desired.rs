@@ -1,0 +1,301 @@
+//! From a checked commit to rows: manifests, fleets, revisions with their pinned files, and further sources.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use fleet_git::GitError;
+use fleet_lint::{PlacedManifest, TreeReport};
+use fleet_model::{DeviceSpec, Diagnostic, Digest, Fleet, Kind, Manifest, RepositorySpec, ResourceSync, Severity};
+use fleet_render::{PinnedInputs, Prepared, canonical, revision_digest, revision_name};
+use fleet_store::{FleetRow, ManifestRow, PinnedInput, RevisionRow, SourceDefinition, TreeFile};
+
+use crate::inputs::{InputProblem, InputReader, ResolvedInput};
+use crate::reconcile::stand_alone_owner;
+
+/// Everything a commit says, ready to be written.
+#[derive(Debug, Default)]
+pub(crate) struct Desired {
+    /// All manifests.
+    pub(crate) manifests: Vec<ManifestRow>,
+    /// All fleets.
+    pub(crate) fleets: Vec<FleetRow>,
+    /// Their revisions, and those of devices with a specification of their own.
+    pub(crate) revisions: Vec<RevisionRow>,
+    /// Pinned directories, by digest.
+    pub(crate) trees: BTreeMap<Digest, Vec<TreeFile>>,
+    /// Contents of pinned files.
+    pub(crate) blobs: BTreeMap<Digest, Arc<[u8]>>,
+    /// Sources that ResourceSyncs bring in.
+    pub(crate) child_sources: Vec<SourceDefinition>,
+    /// Objects that wait for other repositories.
+    pub(crate) problems: usize,
+}
+
+/// Why no rows could be made of a commit.
+#[derive(Debug)]
+pub(crate) enum BuildError {
+    /// The commit is wrong.
+    Refused(Vec<Diagnostic>),
+    /// Our own reading failed; try again later.
+    Retry(GitError),
+}
+
+/// Code of a finding about the files that a `gitRef` names.
+pub(crate) const INPUT_CODE: &str = "SB0591";
+/// Code of a finding about two sources that define one object.
+pub(crate) const CONFLICT_CODE: &str = "SB0592";
+/// Code of a finding about a commit that would remove everything.
+pub(crate) const NOTHING_LEFT_CODE: &str = "SB0593";
+/// Code of a finding about a manifest file that is no regular file.
+pub(crate) const IRREGULAR_CODE: &str = "SB0594";
+/// Code of a finding about a specification that cannot be rendered for any device.
+pub(crate) const RENDER_CODE: &str = "SB0595";
+
+/// A finding at a value of a manifest.
+pub(crate) fn finding_at(
+    placed: &PlacedManifest,
+    code: &str,
+    pointer: &str,
+    message: impl Into<String>,
+    hint: Option<String>,
+) -> Diagnostic {
+    let parsed = placed.parsed();
+    let (line, column, end_line, end_column) = match parsed.span(pointer).or_else(|| parsed.span("")) {
+        Some(span) => (span.line, span.column, span.end_line, span.end_column),
+        None => (parsed.line, parsed.column, parsed.line, parsed.column),
+    };
+    Diagnostic {
+        code: code.to_owned(),
+        severity: Severity::Error,
+        message: message.into(),
+        file: placed.path().to_owned(),
+        line,
+        column,
+        end_line,
+        end_column,
+        pointer: pointer.to_owned(),
+        hint,
+    }
+}
+
+/// A finding about a file as a whole.
+pub(crate) fn finding_in_file(file: &str, code: &str, message: impl Into<String>) -> Diagnostic {
+    Diagnostic {
+        code: code.to_owned(),
+        severity: Severity::Error,
+        message: message.into(),
+        file: file.to_owned(),
+        line: 1,
+        column: 1,
+        end_line: 1,
+        end_column: 1,
+        pointer: String::new(),
+        hint: None,
+    }
+}
+
+/// URLs of the Repositories that a commit defines and that other sources define. The error says why one cannot be used.
+pub(crate) fn repository_urls<'a>(
+    manifests: impl Iterator<Item = &'a Manifest>,
+    allow_local: bool,
+) -> HashMap<String, Result<String, String>> {
+    manifests
+        .filter_map(|manifest| {
+            let Manifest::Repository(repository) = manifest else { return None };
+            let name = repository.metadata.name.clone()?;
+            let url = match &repository.spec {
+                RepositorySpec::Git { url, .. } if !allow_local && is_local(url) => Err(format!(
+                    "Repository {name} is on the service's own disk ({url}); \
+                     set git.allowLocalRepositories in the service's configuration to permit that"
+                )),
+                RepositorySpec::Git { url, .. } => Ok(url.clone()),
+                RepositorySpec::Http { .. } | RepositorySpec::Oci { .. } => {
+                    Err(format!("Repository {name} is not of type git"))
+                }
+            };
+            Some((name, url))
+        })
+        .collect()
+}
+
+fn is_local(url: &str) -> bool {
+    url.starts_with('/') || url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("file:"))
+}
+
+/// Makes rows of a checked commit, pinning every input.
+///
+/// # Errors
+/// When an input in the commit itself is wrong, or the worker fails.
+pub(crate) async fn build(
+    report: &TreeReport,
+    source: &str,
+    reader: &mut InputReader<'_>,
+) -> Result<Desired, BuildError> {
+    let mut desired = Desired::default();
+    let mut findings = Vec::new();
+    let commit = reader.snapshot.commit.to_string();
+    for placed in &report.manifests {
+        let mut row = manifest_row(placed);
+        match placed.manifest() {
+            Manifest::Fleet(fleet) => {
+                let spec = &fleet.spec.template.spec;
+                let at = "/spec/template/spec";
+                let made = make_revision(placed, spec, at, reader, Prepared::new).await?;
+                let (revision, problem) = desired.take(made, &row.name, source, &commit, &mut findings);
+                desired.fleets.push(fleet_row(fleet, source, revision, problem));
+            }
+            Manifest::Device(device) => {
+                if let Some(spec) = &device.spec {
+                    let made = make_revision(placed, spec, "/spec", reader, Prepared::stand_alone).await?;
+                    let owner = stand_alone_owner(&row.name);
+                    (row.revision, row.problem) = desired.take(made, &owner, source, &commit, &mut findings);
+                }
+            }
+            Manifest::ResourceSync(sync) => match child_source(sync, reader.repositories) {
+                Ok(child) => desired.child_sources.push(child),
+                Err(problem) => {
+                    desired.problems += 1;
+                    row.problem = Some(problem);
+                }
+            },
+            Manifest::Repository(_) | Manifest::EnrollmentPolicy(_) | Manifest::SyncPolicy(_) => {}
+        }
+        desired.manifests.push(row);
+    }
+    if findings.is_empty() { Ok(desired) } else { Err(BuildError::Refused(findings)) }
+}
+
+/// What became of one specification.
+enum Made {
+    Revision { digest: Digest, template: serde_json::Value, inputs: Vec<ResolvedInput> },
+    Problem(String),
+    Finding(Box<Diagnostic>),
+}
+
+async fn make_revision<E: std::fmt::Display>(
+    placed: &PlacedManifest,
+    spec: &DeviceSpec,
+    at: &str,
+    reader: &mut InputReader<'_>,
+    prepare: impl Fn(&DeviceSpec, PinnedInputs) -> Result<Prepared, E>,
+) -> Result<Made, BuildError> {
+    let inputs = match reader.resolve(spec).await {
+        Ok(inputs) => inputs,
+        Err((index, InputProblem::Commit(reason))) => {
+            let pointer = format!("{at}/config/{index}/gitRef/path");
+            return Ok(Made::Finding(Box::new(finding_at(placed, INPUT_CODE, &pointer, reason, None))));
+        }
+        Err((_, InputProblem::Elsewhere(reason))) => return Ok(Made::Problem(reason)),
+        Err((_, InputProblem::Retry(error))) => return Err(BuildError::Retry(error)),
+    };
+    let pinned = inputs.iter().map(|input| (input.record.provider.clone(), input.tree.clone())).collect();
+    if let Err(error) = prepare(spec, pinned) {
+        // Files of another repository are not this commit's fault.
+        let own = inputs.iter().all(|input| input.record.repository == fleet_model::SELF_REPOSITORY);
+        let reason = error.to_string();
+        return Ok(match own {
+            true => Made::Finding(Box::new(finding_at(placed, RENDER_CODE, at, reason, None))),
+            false => Made::Problem(reason),
+        });
+    }
+    let trees: Vec<(&str, Digest)> =
+        inputs.iter().map(|input| (input.record.provider.as_str(), input.record.tree)).collect();
+    let digest = revision_digest(spec, &trees);
+    let template = serde_json::to_value(spec)
+        .map_err(|error| BuildError::Refused(vec![finding_at(placed, RENDER_CODE, at, error.to_string(), None)]))?;
+    Ok(Made::Revision { digest, template, inputs })
+}
+
+impl Desired {
+    /// Keeps what was made; returns the revision's name and the problem, of which at most one is there.
+    fn take(
+        &mut self,
+        made: Made,
+        owner: &str,
+        source: &str,
+        commit: &str,
+        findings: &mut Vec<Diagnostic>,
+    ) -> (Option<String>, Option<String>) {
+        match made {
+            Made::Finding(finding) => {
+                findings.push(*finding);
+                (None, None)
+            }
+            Made::Problem(problem) => {
+                self.problems += 1;
+                (None, Some(problem))
+            }
+            Made::Revision { digest, template, inputs } => {
+                let name = String::from(revision_name(digest));
+                for input in &inputs {
+                    self.keep_tree(input);
+                }
+                let inputs: Vec<PinnedInput> = inputs.into_iter().map(|input| input.record).collect();
+                self.revisions.push(RevisionRow {
+                    fleet: owner.to_owned(),
+                    name: name.clone(),
+                    digest,
+                    template,
+                    inputs,
+                    source: source.to_owned(),
+                    commit: commit.to_owned(),
+                });
+                (Some(name), None)
+            }
+        }
+    }
+
+    fn keep_tree(&mut self, input: &ResolvedInput) {
+        let mut files = Vec::new();
+        for file in input.tree.files() {
+            let digest = Digest::of(&file.content);
+            files.push(TreeFile { path: file.path.clone(), mode: file.mode, digest });
+            self.blobs.entry(digest).or_insert_with(|| Arc::clone(&file.content));
+        }
+        self.trees.insert(input.record.tree, files);
+    }
+}
+
+fn manifest_row(placed: &PlacedManifest) -> ManifestRow {
+    let parsed = placed.parsed();
+    ManifestRow {
+        kind: placed.manifest().kind(),
+        name: placed.manifest().name().to_owned(),
+        file: placed.path().to_owned(),
+        line: parsed.line,
+        end_line: parsed.end_line,
+        digest: Digest::of(&canonical::to_vec(&parsed.document)),
+        document: parsed.document.clone(),
+        revision: None,
+        problem: None,
+    }
+}
+
+fn fleet_row(fleet: &Fleet, source: &str, revision: Option<String>, problem: Option<String>) -> FleetRow {
+    FleetRow {
+        name: fleet.metadata.name.clone().unwrap_or_default(),
+        source: source.to_owned(),
+        selector: fleet.spec.selector.clone(),
+        revision,
+        problem,
+    }
+}
+
+fn child_source(
+    sync: &ResourceSync,
+    repositories: &HashMap<String, Result<String, String>>,
+) -> Result<SourceDefinition, String> {
+    let name = sync.metadata.name.clone().unwrap_or_default();
+    let url = match repositories.get(&sync.spec.repository) {
+        Some(Ok(url)) => url.clone(),
+        Some(Err(reason)) => return Err(reason.clone()),
+        None => return Err(format!("Repository {:?} is not defined", sync.spec.repository)),
+    };
+    Ok(SourceDefinition {
+        origin: format!("{}/{name}", Kind::ResourceSync),
+        name,
+        url,
+        revision: sync.spec.target_revision.clone(),
+        path: sync.spec.path.clone(),
+    })
+}

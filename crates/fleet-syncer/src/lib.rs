@@ -1,0 +1,27 @@
+//! The syncer: keeps desired state in the database equal to accepted commits, and devices in line with desired state.
+//!
+//! [`Syncer::run`] waits for the right to write (a lease with a fencing token), then runs one task for each source and
+//! one for devices. Every pass looks at the whole truth and can be run twice; wake-ups only save time.
+#![forbid(unsafe_code)]
+
+mod apply;
+mod conditions;
+mod config;
+mod dependencies;
+mod desired;
+mod enroll;
+mod inputs;
+mod leadership;
+mod metrics;
+mod ownership;
+mod reconcile;
+mod snapshot;
+mod source;
+mod watch;
+mod work;
+
+pub use apply::Applied;
+pub use config::{GitCredential, SyncerConfig};
+pub use leadership::Syncer;
+pub use metrics::SyncerMetrics;
+pub use reconcile::ReconcileOutcome;

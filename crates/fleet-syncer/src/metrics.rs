@@ -1,0 +1,46 @@
+//! Counters of the syncer.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+use crate::source::Step;
+
+/// Counters of the syncer.
+#[derive(Debug, Clone, Default)]
+pub struct SyncerMetrics {
+    pub(crate) unchanged: Counter,
+    pub(crate) applied: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) failures: Counter,
+    pub(crate) new_versions: Counter,
+    pub(crate) renders: Counter,
+    pub(crate) enrolled: Counter,
+}
+
+impl SyncerMetrics {
+    /// Counters that show up in `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        counter("sync_polls_unchanged", "Looks at a source that found nothing new", &metrics.unchanged);
+        counter("sync_commits_applied", "Commits applied", &metrics.applied);
+        counter("sync_commits_refused", "Looks at a source whose newest commit is refused", &metrics.refused);
+        counter("sync_failures", "Looks at a source that failed", &metrics.failures);
+        counter("device_versions", "New rendered versions of devices", &metrics.new_versions);
+        counter("renders", "Documents rendered; devices with the same inputs share one", &metrics.renders);
+        counter("devices_enrolled", "Devices enrolled", &metrics.enrolled);
+        metrics
+    }
+
+    pub(crate) fn observe_step(&self, step: &Step) {
+        match step {
+            Step::Unchanged => self.unchanged.inc(),
+            Step::Refused => self.refused.inc(),
+            Step::Applied(applied) => {
+                self.renders.inc_by(u64::try_from(applied.devices.renders).unwrap_or_default());
+                self.new_versions.inc_by(u64::try_from(applied.devices.new_versions).unwrap_or_default());
+                self.applied.inc()
+            }
+        };
+    }
+}

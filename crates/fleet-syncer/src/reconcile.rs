@@ -1,0 +1,362 @@
+//! Brings devices in line with fleets: labels, owner, rendered document. Looks at the whole truth in the database,
+//! so it can run any number of times.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fleet_model::{Device, DeviceSpec, Digest, Kind, Labels, Manifest, OrgId, RenderedVersion};
+use fleet_render::{InputKey, PinnedFile, PinnedInputs, PinnedTree, Prepared, Subject};
+use fleet_store::{
+    Channel, DeviceRow, DeviceScope, DeviceUpdate, FleetRow, PgConnection, RevisionRow, StoreError, Ts,
+    devices_in_scope, find_revision, insert_rendered, list_fleets, load_tree, manifest_documents, update_devices,
+};
+
+use crate::ownership::{Ownership, decide_owner, labels_in_force};
+
+/// How many devices are rendered before their documents are written out.
+const CHUNK: usize = 2_000;
+
+/// What a pass did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReconcileOutcome {
+    /// Devices that were looked at.
+    pub devices: usize,
+    /// Documents that were rendered; devices with the same inputs share one.
+    pub renders: usize,
+    /// Devices whose document, and with it version, changed.
+    pub new_versions: usize,
+    /// Device rows that were written.
+    pub rows: usize,
+}
+
+/// A revision that is ready to render.
+#[derive(Debug)]
+struct Ready {
+    prepared: Prepared,
+    source: String,
+    commit: String,
+}
+
+/// Revisions that were prepared before. They are immutable, so an entry is never wrong, only unused.
+#[derive(Debug, Default)]
+pub(crate) struct RevisionCache(Mutex<HashMap<(String, String), Arc<Ready>>>);
+
+impl RevisionCache {
+    const KEEP: usize = 256;
+
+    fn get(&self, owner: &str, revision: &str) -> Option<Arc<Ready>> {
+        let cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.get(&(owner.to_owned(), revision.to_owned())).cloned()
+    }
+
+    fn put(&self, owner: &str, revision: &str, ready: Arc<Ready>) {
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= Self::KEEP {
+            cache.clear();
+        }
+        cache.insert((owner.to_owned(), revision.to_owned()), ready);
+    }
+}
+
+/// The name under which a device's own specification has its revisions.
+pub(crate) fn stand_alone_owner(device: &str) -> String {
+    format!("Device/{device}")
+}
+
+/// Everything that decides about devices, read in one transaction.
+struct Truth {
+    fleets: Vec<FleetRow>,
+    inventory: BTreeMap<String, InventoryEntry>,
+}
+
+struct InventoryEntry {
+    labels: Labels,
+    revision: Option<String>,
+    problem: Option<String>,
+}
+
+impl Truth {
+    async fn read(connection: &mut PgConnection, org: OrgId) -> Result<Self, StoreError> {
+        let fleets = list_fleets(connection, org).await?;
+        let mut inventory = BTreeMap::new();
+        for stored in manifest_documents(connection, org, Kind::Device, None).await? {
+            let corrupt =
+                |e: serde_json::Error| StoreError::Corrupt { what: "manifests.document", reason: e.to_string() };
+            let Manifest::Device(device) = Manifest::from_document(Kind::Device, stored.document).map_err(corrupt)?
+            else {
+                continue;
+            };
+            let Device { metadata, .. } = *device;
+            let entry = InventoryEntry { labels: metadata.labels, revision: stored.revision, problem: stored.problem };
+            inventory.insert(stored.name, entry);
+        }
+        Ok(Self { fleets, inventory })
+    }
+
+    /// The revision a device should be at: (owner key, revision name, stand-alone?).
+    fn target(&self, device: &DeviceRow, ownership: &Ownership) -> Target {
+        if !ownership.contenders.is_empty() {
+            let names = ownership.contenders.join(", ");
+            return Target::Keep(Some(format!("several fleets select this device: {names}")));
+        }
+        if let Some(owner) = &ownership.owner {
+            let fleet = self.fleets.iter().find(|fleet| &fleet.name == owner);
+            return match fleet.and_then(|fleet| fleet.revision.clone()) {
+                Some(revision) => Target::Revision { owner: owner.clone(), revision },
+                None => Target::Keep(fleet.and_then(|fleet| fleet.problem.clone())),
+            };
+        }
+        match self.inventory.get(&device.name) {
+            Some(InventoryEntry { revision: Some(revision), .. }) => {
+                Target::Revision { owner: stand_alone_owner(&device.name), revision: revision.clone() }
+            }
+            Some(InventoryEntry { problem, .. }) => Target::Keep(problem.clone()),
+            None => Target::Keep(None),
+        }
+    }
+}
+
+/// What a device should be rendered from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    /// This revision.
+    Revision { owner: String, revision: String },
+    /// Nothing new; its last document stays. With the reason, when there is one.
+    Keep(Option<String>),
+}
+
+/// Looks at the devices of a scope and writes what has to change, in the caller's transaction, which must hold the
+/// lock of device changes. With `force` everything is rendered again, also where nothing can have changed.
+///
+/// # Errors
+/// When the database fails, or holds what it cannot hold.
+pub(crate) async fn reconcile_devices(
+    connection: &mut PgConnection,
+    org: OrgId,
+    scope: &DeviceScope,
+    force: bool,
+    now: Ts,
+    cache: &RevisionCache,
+) -> Result<ReconcileOutcome, StoreError> {
+    let devices = devices_in_scope(connection, org, scope).await?;
+    let mut outcome = ReconcileOutcome { devices: devices.len(), ..ReconcileOutcome::default() };
+    if devices.is_empty() {
+        return Ok(outcome);
+    }
+    let truth = Truth::read(connection, org).await?;
+    let mut rendered: HashMap<(String, String, InputKey), Result<Digest, String>> = HashMap::new();
+    for chunk in devices.chunks(CHUNK) {
+        let mut documents = Vec::new();
+        let mut updates = Vec::new();
+        for device in chunk {
+            let manifest_labels = truth.inventory.get(&device.name).map(|entry| &entry.labels);
+            let labels = labels_in_force(&device.enrolled_labels, manifest_labels);
+            let ownership = decide_owner(&labels, &truth.fleets, device.owner_fleet.as_deref());
+            let target = truth.target(device, &ownership);
+            let unchanged_inputs = !force && !device.dirty && labels == device.labels && device.render_error.is_none();
+            let drawn = match &target {
+                Target::Keep(reason) => Drawn::Keep(reason.clone()),
+                Target::Revision { revision, .. }
+                    if unchanged_inputs
+                        && device.rendered_digest.is_some()
+                        && device.fleet_revision.as_ref() == Some(revision) =>
+                {
+                    Drawn::Same
+                }
+                Target::Revision { owner, revision } => {
+                    let ready = ready_revision(connection, org, owner, revision, cache).await?;
+                    let ready = match ready {
+                        Ok(ready) => ready,
+                        Err(reason) => {
+                            updates.extend(update(device, labels, ownership, Drawn::Keep(Some(reason))));
+                            continue;
+                        }
+                    };
+                    let subject = Subject { name: &device.name, labels: &labels };
+                    let key = (owner.clone(), revision.clone(), ready.prepared.input_key(&subject));
+                    let result = rendered.entry(key).or_insert_with(|| {
+                        outcome.renders += 1;
+                        match ready.prepared.render(&subject) {
+                            Ok(document) => {
+                                documents.push((document.digest, document.body));
+                                Ok(document.digest)
+                            }
+                            Err(error) => Err(error.to_string()),
+                        }
+                    });
+                    match result {
+                        Ok(digest) => Drawn::Document {
+                            digest: *digest,
+                            revision: revision.clone(),
+                            provenance: (ready.source.clone(), ready.commit.clone()),
+                        },
+                        Err(reason) => Drawn::Keep(Some(reason.clone())),
+                    }
+                }
+            };
+            updates.extend(update(device, labels, ownership, drawn));
+        }
+        insert_rendered(connection, &documents).await?;
+        outcome.new_versions += updates.iter().filter(|u| u.provenance.is_some()).count();
+        outcome.rows += updates.len();
+        update_devices(connection, org, now, &updates).await?;
+    }
+    if outcome.rows > 0 {
+        Channel::Devices.notify(connection, "").await?;
+    }
+    Ok(outcome)
+}
+
+/// What rendering says about one device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Drawn {
+    /// The inputs are those of its present document.
+    Same,
+    /// This document.
+    Document { digest: Digest, revision: String, provenance: (String, String) },
+    /// No new document; why, if somebody should know.
+    Keep(Option<String>),
+}
+
+/// The row to write, or `None` when the device is as it should be. A pure decision.
+fn update(device: &DeviceRow, labels: Labels, ownership: Ownership, drawn: Drawn) -> Option<DeviceUpdate> {
+    let present = RenderedVersion::try_from(device.rendered_version.max(0)).unwrap_or_default();
+    let (digest, version, revision, provenance, error) = match drawn {
+        Drawn::Same => (device.rendered_digest, present, device.fleet_revision.clone(), None, None),
+        Drawn::Keep(reason) => (device.rendered_digest, present, device.fleet_revision.clone(), None, reason),
+        Drawn::Document { digest, revision, .. } if device.rendered_digest == Some(digest) => {
+            (Some(digest), present, Some(revision), None, None)
+        }
+        Drawn::Document { digest, revision, provenance } => {
+            let next = device.rendered_version.max(device.reported_version).saturating_add(1);
+            let version = RenderedVersion::try_from(next).unwrap_or(present);
+            (Some(digest), version, Some(revision), Some(provenance), None)
+        }
+    };
+    let visible = version != present
+        || labels != device.labels
+        || ownership.owner != device.owner_fleet
+        || error != device.render_error;
+    let same_row = !visible
+        && !device.dirty
+        && revision == device.fleet_revision
+        && ownership.contenders == device.conflicting_fleets;
+    (!same_row).then_some(DeviceUpdate {
+        name: device.name.clone(),
+        labels,
+        owner_fleet: ownership.owner,
+        conflicting_fleets: ownership.contenders,
+        fleet_revision: revision,
+        render_error: error,
+        rendered_digest: digest,
+        rendered_version: version,
+        provenance,
+        visible,
+    })
+}
+
+/// The revision, ready to render; the inner error is a sentence for the device.
+async fn ready_revision(
+    connection: &mut PgConnection,
+    org: OrgId,
+    owner: &str,
+    revision: &str,
+    cache: &RevisionCache,
+) -> Result<Result<Arc<Ready>, String>, StoreError> {
+    if let Some(ready) = cache.get(owner, revision) {
+        return Ok(Ok(ready));
+    }
+    let Some(row) = find_revision(connection, org, owner, revision).await? else {
+        return Ok(Err(format!("revision {revision} of {owner} is not stored yet")));
+    };
+    let RevisionRow { template, inputs, source, commit, .. } = row;
+    let mut pinned = PinnedInputs::new();
+    for input in inputs {
+        let files = load_tree(connection, input.tree).await?;
+        let files = files
+            .into_iter()
+            .map(|file| PinnedFile { path: file.path, mode: file.mode, content: file.content.into() })
+            .collect();
+        match PinnedTree::new(files) {
+            Ok(tree) => pinned.insert(input.provider, tree),
+            Err(problem) => return Ok(Err(problem.to_string())),
+        };
+    }
+    let spec: DeviceSpec = serde_json::from_value(template)
+        .map_err(|e| StoreError::Corrupt { what: "fleet_revisions.template", reason: e.to_string() })?;
+    let prepared = match owner.starts_with("Device/") {
+        true => Prepared::stand_alone(&spec, pinned),
+        false => Prepared::new(&spec, pinned),
+    };
+    match prepared {
+        Ok(prepared) => {
+            let ready = Arc::new(Ready { prepared, source, commit });
+            cache.put(owner, revision, Arc::clone(&ready));
+            Ok(Ok(ready))
+        }
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device() -> DeviceRow {
+        DeviceRow {
+            name: "d".to_owned(),
+            enrolled_labels: Labels::new(),
+            labels: Labels::new(),
+            owner_fleet: Some("f".to_owned()),
+            conflicting_fleets: Vec::new(),
+            fleet_revision: Some("r-1".to_owned()),
+            rendered_version: 7,
+            rendered_digest: Some(Digest::of(b"old")),
+            render_error: None,
+            reported_version: 7,
+            dirty: false,
+        }
+    }
+
+    fn owned() -> Ownership {
+        Ownership { owner: Some("f".to_owned()), contenders: Vec::new() }
+    }
+
+    fn document(content: &[u8], revision: &str) -> Drawn {
+        Drawn::Document {
+            digest: Digest::of(content),
+            revision: revision.to_owned(),
+            provenance: ("s".to_owned(), "c".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_as_it_should_be_is_not_touched() {
+        assert_eq!(update(&device(), Labels::new(), owned(), Drawn::Same), None);
+        assert_eq!(update(&device(), Labels::new(), owned(), document(b"old", "r-1")), None);
+    }
+
+    #[test]
+    fn the_same_document_from_a_new_revision_wakes_nobody() {
+        let update = update(&device(), Labels::new(), owned(), document(b"old", "r-2")).unwrap();
+        assert_eq!((update.visible, update.rendered_version.get(), update.provenance), (false, 7, None));
+        assert_eq!(update.fleet_revision.as_deref(), Some("r-2"));
+    }
+
+    #[test]
+    fn a_new_document_takes_the_next_version_also_after_a_restore() {
+        let fresh = update(&device(), Labels::new(), owned(), document(b"new", "r-2")).unwrap();
+        assert_eq!((fresh.visible, fresh.rendered_version.get()), (true, 8));
+        let restored = DeviceRow { rendered_version: 2, ..device() };
+        let update = update(&restored, Labels::new(), owned(), document(b"new", "r-2")).unwrap();
+        assert_eq!(update.rendered_version.get(), 8, "the device reported 7");
+    }
+
+    #[test]
+    fn a_failure_keeps_the_last_document() {
+        let update = update(&device(), Labels::new(), owned(), Drawn::Keep(Some("no label".to_owned()))).unwrap();
+        assert_eq!(update.rendered_digest, Some(Digest::of(b"old")));
+        assert_eq!((update.rendered_version.get(), update.render_error.as_deref()), (7, Some("no label")));
+        assert_eq!(update.fleet_revision.as_deref(), Some("r-1"));
+    }
+}

@@ -1,0 +1,442 @@
+//! One source: looks at its host, reads what is new, and applies or refuses it. Can be run at any time and twice.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fleet_git::{GitError, Remote, WorkerPool};
+use fleet_lint::{TreeReport, check_tree, has_errors};
+use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, Manifest};
+use fleet_runtime::Clock;
+use fleet_store::{
+    Lease, NewEvent, Observation, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, manifest_documents,
+    record_commit, record_event, record_observation, source_dependencies, source_has_problems,
+};
+use jiff::Timestamp;
+use serde_json::json;
+use tracing::{info, warn};
+
+use crate::apply::{Application, Applied, ApplyError, Writer, apply};
+use crate::conditions::{self, RefusalReason};
+use crate::config::SyncerConfig;
+use crate::dependencies::Dependencies;
+use crate::desired::{self, BuildError, Desired, finding_in_file};
+use crate::inputs::{ContentCache, InputReader};
+use crate::metrics::SyncerMetrics;
+use crate::reconcile::RevisionCache;
+use crate::snapshot::{Mirror, Snapshot};
+
+/// How old the noted time of the last poll may get before it is written again though nothing else changed.
+const POLL_NOTE_SECONDS: i64 = 30;
+
+/// What all sources share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<SyncerConfig>,
+    pub(crate) store: Store,
+    pub(crate) git: WorkerPool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cache: RevisionCache,
+    pub(crate) dependencies: Dependencies,
+    pub(crate) metrics: SyncerMetrics,
+}
+
+/// What a run of a source did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing is new.
+    Unchanged,
+    /// A commit was applied.
+    Applied(Applied),
+    /// A commit was refused, now or before.
+    Refused,
+}
+
+/// Why a run did not come to an end; the next one starts afresh.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// The host, or our reading of it, failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A source at work.
+#[derive(Debug)]
+pub(crate) struct Source {
+    shared: Arc<Shared>,
+    lease: Lease,
+    definition: SourceDefinition,
+    mirror: PathBuf,
+    remote: Remote,
+    applied: Option<CommitId>,
+    conditions: Vec<Condition>,
+    snapshot: Option<Snapshot>,
+    contents: ContentCache,
+    /// The commit refused last, so that it is not read again. Not kept where another source may cure it.
+    refused: Option<CommitId>,
+    /// Something outside the source's commit may have changed what it gives.
+    stale: bool,
+    noted_poll: Option<Timestamp>,
+}
+
+impl Source {
+    pub(crate) fn new(shared: Arc<Shared>, lease: Lease, row: SourceRow) -> Self {
+        let definition = row.definition;
+        let id = Digest::of(format!("{}\n{}", definition.name, definition.url).as_bytes()).hex();
+        let mirror = shared.config.mirrors.join(format!("source-{}", &id[..24]));
+        let remote = shared.config.remote(&definition.url);
+        Self {
+            shared,
+            lease,
+            definition,
+            mirror,
+            remote,
+            applied: row.applied_commit,
+            conditions: row.conditions,
+            snapshot: None,
+            contents: ContentCache::new(),
+            refused: None,
+            stale: false,
+            noted_poll: None,
+        }
+    }
+
+    /// Looks once. A failure is noted on the source and changes nothing else.
+    pub(crate) async fn run(&mut self) -> Result<Step, RunError> {
+        let result = self.look().await;
+        match &result {
+            Ok(step) => self.shared.metrics.observe_step(step),
+            Err(RunError::Git(error)) => {
+                self.shared.metrics.failures.inc();
+                warn!(source = self.definition.name, %error, "Cannot read a source; its last commit stays in force");
+                let now = self.shared.clock.now_rfc3339();
+                let before = self.conditions.clone();
+                conditions::unreachable(&mut self.conditions, error, self.applied.is_some(), &now);
+                if before != self.conditions {
+                    self.note(None, None, None).await?;
+                }
+            }
+            Err(RunError::Store(error)) => {
+                self.shared.metrics.failures.inc();
+                warn!(source = self.definition.name, %error, "Cannot write a source; trying again");
+                // What the database holds now is not known: look again before the next write.
+                self.forget();
+            }
+        }
+        result
+    }
+
+    fn forget(&mut self) {
+        self.stale = true;
+        self.refused = None;
+    }
+
+    async fn look(&mut self) -> Result<Step, RunError> {
+        let shared = Arc::clone(&self.shared);
+        let commit = shared.git.observe(&self.remote, &self.definition.revision).await?;
+        if self.refused.as_ref() == Some(&commit) {
+            self.note_poll(&commit).await?;
+            return Ok(Step::Refused);
+        }
+        if self.applied.as_ref() == Some(&commit) && !self.stale && !self.outside_changed().await? {
+            self.note_poll(&commit).await?;
+            return Ok(Step::Unchanged);
+        }
+        self.refresh_applied().await?;
+        let fetched =
+            shared.git.fetch(&self.mirror, &self.remote, &self.definition.revision, self.applied.as_ref()).await?;
+        let commit = fetched.commit;
+        if fetched.forced {
+            self.warn_of_forced_push(&commit).await?;
+        }
+        let mirror_path = self.mirror.clone();
+        let mirror = Mirror { git: &shared.git, path: &mirror_path };
+        let snapshot = Snapshot::read(mirror, &commit, &self.definition.path, self.snapshot.as_ref()).await?;
+        let report = check_tree(&snapshot.files(), Some(&snapshot.all_paths()));
+        let mut diagnostics = self.irregular_files(&snapshot);
+        diagnostics.extend(report.diagnostics.iter().cloned());
+        let path_missing = !snapshot.has_path(&self.definition.path);
+        if path_missing {
+            let message = format!("the source's path {:?} is not in commit {}", self.definition.path, commit.short());
+            diagnostics.push(finding_in_file(&self.definition.path, desired::INPUT_CODE, message));
+        }
+        if has_errors(&diagnostics) {
+            let reason = if path_missing { RefusalReason::PathMissing } else { RefusalReason::ParseError };
+            self.snapshot = Some(snapshot);
+            return self.refuse(commit, reason, diagnostics, true).await;
+        }
+        let built = self.build(&report, &snapshot, mirror).await?;
+        match built {
+            Err(findings) => {
+                diagnostics.extend(findings);
+                self.snapshot = Some(snapshot);
+                self.refuse(commit, RefusalReason::ParseError, diagnostics, true).await
+            }
+            Ok(desired) => self.apply(snapshot, &report, &desired, diagnostics).await,
+        }
+    }
+
+    /// The database is the truth about which commit is applied.
+    async fn refresh_applied(&mut self) -> Result<(), StoreError> {
+        let rows = fleet_store::list_sources(self.shared.store.pool(), self.shared.config.org).await?;
+        let row = rows.into_iter().find(|row| row.definition.name == self.definition.name);
+        self.applied = row.and_then(|row| row.applied_commit);
+        Ok(())
+    }
+
+    /// Whether another repository that this source's objects use has moved, or some object still waits for one.
+    async fn outside_changed(&self) -> Result<bool, StoreError> {
+        let (shared, org, name) = (&self.shared, self.shared.config.org, &self.definition.name);
+        let mut transaction = shared.store.begin().await?;
+        let used = source_dependencies(&mut transaction, org, name).await?;
+        if source_has_problems(&mut transaction, org, name).await? {
+            return Ok(true);
+        }
+        if used.is_empty() {
+            return Ok(false);
+        }
+        let urls = self.stored_urls(&mut transaction).await?;
+        drop(transaction);
+        for (repository, revision, commit) in used {
+            match urls.get(&repository) {
+                Some(Ok(url)) => {
+                    if shared.dependencies.moved(&shared.git, &repository, url, &revision, &commit).await {
+                        return Ok(true);
+                    }
+                }
+                // It was redefined or removed: find out what that means for the fleets.
+                Some(Err(_)) | None => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    async fn stored_urls(
+        &self,
+        connection: &mut fleet_store::PgConnection,
+    ) -> Result<HashMap<String, Result<String, String>>, StoreError> {
+        let stored = manifest_documents(connection, self.shared.config.org, Kind::Repository, None).await?;
+        let manifests: Vec<Manifest> = stored
+            .into_iter()
+            .filter_map(|stored| Manifest::from_document(Kind::Repository, stored.document).ok())
+            .collect();
+        Ok(desired::repository_urls(manifests.iter(), self.shared.config.allow_local_repositories))
+    }
+
+    async fn build(
+        &mut self,
+        report: &TreeReport,
+        snapshot: &Snapshot,
+        mirror: Mirror<'_>,
+    ) -> Result<Result<Desired, Vec<Diagnostic>>, RunError> {
+        let shared = Arc::clone(&self.shared);
+        let mut transaction = shared.store.begin().await?;
+        let mut repositories = self.stored_urls(&mut transaction).await?;
+        drop(transaction);
+        let own = report.manifests.iter().map(fleet_lint::PlacedManifest::manifest);
+        repositories.extend(desired::repository_urls(own, shared.config.allow_local_repositories));
+        let mut reader = InputReader {
+            git: &shared.git,
+            mirror,
+            snapshot,
+            dependencies: &shared.dependencies,
+            repositories: &repositories,
+            contents: &mut self.contents,
+        };
+        match desired::build(report, &self.definition.name, &mut reader).await {
+            Ok(desired) => Ok(Ok(desired)),
+            Err(BuildError::Refused(findings)) => Ok(Err(findings)),
+            Err(BuildError::Retry(error)) => Err(error.into()),
+        }
+    }
+
+    async fn apply(
+        &mut self,
+        snapshot: Snapshot,
+        report: &TreeReport,
+        desired: &Desired,
+        mut diagnostics: Vec<Diagnostic>,
+    ) -> Result<Step, RunError> {
+        let shared = Arc::clone(&self.shared);
+        let commit = snapshot.commit.clone();
+        let mut after = self.conditions.clone();
+        conditions::applied(&mut after, commit.short(), desired.problems, &shared.clock.now_rfc3339());
+        let writer = Writer {
+            store: &shared.store,
+            lease: &self.lease,
+            org: shared.config.org,
+            cache: &shared.cache,
+            now: shared.clock.now(),
+        };
+        let application = Application {
+            source: &self.definition.name,
+            base: self.applied.as_ref(),
+            commit: &commit,
+            desired,
+            conditions: &after,
+            diagnostics: &diagnostics,
+        };
+        let (reason, findings) = match apply(writer, &application).await {
+            Ok(applied) => {
+                info!(
+                    source = self.definition.name,
+                    commit = %commit,
+                    manifests = applied.manifests,
+                    revisions = applied.revisions,
+                    devices = applied.devices.new_versions,
+                    "Applied a commit"
+                );
+                let used: std::collections::HashSet<Digest> = desired.blobs.keys().copied().collect();
+                self.contents.retain(|_, content| used.contains(&Digest::of(content)));
+                self.snapshot = Some(snapshot);
+                self.applied = Some(commit);
+                self.conditions = after;
+                self.refused = None;
+                self.stale = false;
+                return Ok(Step::Applied(applied));
+            }
+            Err(ApplyError::Store(error)) => return Err(error.into()),
+            Err(ApplyError::DefinedElsewhere(places)) => {
+                let findings = places.iter().map(|place| {
+                    let message = format!(
+                        "{} {} is already defined by source {} at {}:{}",
+                        place.kind, place.name, place.source, place.file, place.line
+                    );
+                    self.conflict(report, place.kind, &place.name, message)
+                });
+                (RefusalReason::OwnershipConflict, findings.collect::<Vec<_>>())
+            }
+            Err(ApplyError::SourceNameTaken(name)) => {
+                let message = format!("a source named {name} exists already; give this ResourceSync another name");
+                (RefusalReason::OwnershipConflict, vec![self.conflict(report, Kind::ResourceSync, &name, message)])
+            }
+            Err(ApplyError::NothingLeft(count)) => {
+                let message = format!(
+                    "commit {} holds no manifest below {:?} and would remove all {count} objects of the source; \
+                     to give a source up, remove it from the configuration",
+                    commit.short(),
+                    self.definition.path
+                );
+                let finding = finding_in_file(&self.definition.path, desired::NOTHING_LEFT_CODE, message);
+                (RefusalReason::NothingLeft, vec![finding])
+            }
+        };
+        diagnostics.extend(findings);
+        self.snapshot = Some(snapshot);
+        // Another source may give the object up: look again at every poll.
+        self.refuse(commit, reason, diagnostics, reason != RefusalReason::OwnershipConflict).await
+    }
+
+    fn conflict(&self, report: &TreeReport, kind: Kind, name: &str, message: String) -> Diagnostic {
+        let placed = report.manifests.iter().find(|p| p.manifest().kind() == kind && p.manifest().name() == name);
+        match placed {
+            Some(placed) => desired::finding_at(placed, desired::CONFLICT_CODE, "/metadata/name", message, None),
+            None => finding_in_file(&self.definition.path, desired::CONFLICT_CODE, message),
+        }
+    }
+
+    fn irregular_files(&self, snapshot: &Snapshot) -> Vec<Diagnostic> {
+        let finding = |(path, _)| {
+            let message = "is a symbolic link or a submodule; manifests must be regular files";
+            finding_in_file(path, desired::IRREGULAR_CODE, format!("{path} {message}"))
+        };
+        snapshot.irregular_candidates(&self.definition.path).map(finding).collect()
+    }
+
+    async fn refuse(
+        &mut self,
+        commit: CommitId,
+        reason: RefusalReason,
+        diagnostics: Vec<Diagnostic>,
+        remember: bool,
+    ) -> Result<Step, RunError> {
+        let (org, name) = (self.shared.config.org, self.definition.name.clone());
+        conditions::refused(
+            &mut self.conditions,
+            commit.short(),
+            reason,
+            &diagnostics,
+            &self.shared.clock.now_rfc3339(),
+        );
+        let mut transaction = self.shared.store.begin().await?;
+        self.lease.fence(&mut transaction).await?;
+        let news = record_commit(&mut transaction, org, &name, &commit, Verdict::Refused, &diagnostics, 0).await?;
+        if news {
+            let first = diagnostics.iter().find(|d| d.severity == fleet_model::Severity::Error);
+            let first = first.map_or_else(|| reason.as_str().to_owned(), ToString::to_string);
+            let message = format!("Refused commit {}: {first}", commit.short());
+            warn!(source = name, commit = %commit, reason = reason.as_str(), first, "Refused a commit");
+            let event = NewEvent {
+                kind: "Source",
+                name: &name,
+                reason: "ResourceSyncParsingFailed",
+                warning: true,
+                message: &message,
+                actor: "service:syncer",
+                details: Some(json!({"commitHash": commit.as_str(), "errorCount": diagnostics.len()})),
+            };
+            record_event(&mut transaction, org, &event).await?;
+        }
+        let seen = Observation {
+            commit: Some(&commit),
+            polled_at: Some(Ts::from(self.shared.clock.now())),
+            conditions: &self.conditions,
+            diagnostics: Some(&diagnostics),
+        };
+        record_observation(&mut transaction, org, &name, &seen).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        self.refused = remember.then_some(commit);
+        self.stale = false;
+        Ok(Step::Refused)
+    }
+
+    async fn warn_of_forced_push(&self, commit: &CommitId) -> Result<(), StoreError> {
+        let before = self.applied.as_ref().map_or("?", CommitId::short);
+        let message = format!(
+            "History was rewritten: applied commit {before} is not an ancestor of {}; following it",
+            commit.short()
+        );
+        warn!(source = self.definition.name, commit = %commit, "{message}");
+        let event = NewEvent {
+            kind: "Source",
+            name: &self.definition.name,
+            reason: "NonFastForward",
+            warning: true,
+            message: &message,
+            actor: "service:syncer",
+            details: None,
+        };
+        let mut transaction = self.shared.store.begin().await?;
+        record_event(&mut transaction, self.shared.config.org, &event).await?;
+        transaction.commit().await.map_err(StoreError::from)
+    }
+
+    /// Notes that the host answered, when something about that is new or the last note is old.
+    async fn note_poll(&mut self, commit: &CommitId) -> Result<(), StoreError> {
+        let now = self.shared.clock.now();
+        let before = self.conditions.clone();
+        conditions::reachable(&mut self.conditions, &self.shared.clock.now_rfc3339());
+        let old = self.noted_poll.is_none_or(|at| now.as_second() - at.as_second() >= POLL_NOTE_SECONDS);
+        if old || before != self.conditions {
+            self.note(Some(commit), Some(now), None).await?;
+            self.noted_poll = Some(now);
+        }
+        Ok(())
+    }
+
+    async fn note(
+        &self,
+        commit: Option<&CommitId>,
+        polled_at: Option<Timestamp>,
+        diagnostics: Option<&[Diagnostic]>,
+    ) -> Result<(), StoreError> {
+        let seen =
+            Observation { commit, polled_at: polled_at.map(Ts::from), conditions: &self.conditions, diagnostics };
+        let mut transaction = self.shared.store.begin().await?;
+        record_observation(&mut transaction, self.shared.config.org, &self.definition.name, &seen).await?;
+        transaction.commit().await.map_err(StoreError::from)
+    }
+}
