@@ -1,0 +1,8 @@
+//! The Git worker as a program of its own. `fleetd git-worker` runs the same function; this one serves the tests of
+//! this crate and anybody who wants the worker without the service.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fleet_git::worker_main()
+}

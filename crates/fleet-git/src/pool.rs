@@ -1,0 +1,289 @@
+//! The side of the service: workers on demand, one request each, two deadlines.
+
+mod process;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fleet_model::CommitId;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
+
+use crate::error::{GitError, GitErrorKind};
+use crate::object_id::ObjectId;
+use crate::remote::Remote;
+use crate::wire::{Answer, Change, FetchOutcome, Op, Request, TreeEntry};
+
+use process::{Received, Worker};
+
+/// At most this many files or changes per answer.
+const MAX_ENTRIES: usize = 200_000;
+
+/// How to start a worker: the program that ends up in [`crate::worker_main`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerCommand {
+    /// An absolute path, usually that of the service itself.
+    pub program: PathBuf,
+    /// Its arguments, usually `git-worker`.
+    pub args: Vec<OsString>,
+    /// Variables on top of the few that workers inherit (`PATH`, `TMPDIR`, `SSL_CERT_*`, `*_PROXY`). Not for secrets.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+impl WorkerCommand {
+    /// `program` with `args`, with no variables of its own.
+    pub fn new(program: impl Into<PathBuf>, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        Self { program: program.into(), args: args.into_iter().map(Into::into).collect(), env: Vec::new() }
+    }
+}
+
+/// What workers may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// For a connection to be made.
+    pub connect: Duration,
+    /// Without any sign of life from the worker.
+    pub no_progress: Duration,
+    /// For a whole request, including the wait for a free worker.
+    pub total: Duration,
+    /// Workers at the same time; more requests wait.
+    pub max_workers: usize,
+    /// Writable memory of one worker, in bytes.
+    pub memory: u64,
+    /// Requests after which a worker is replaced.
+    pub requests_per_worker: u32,
+    /// How long an idle worker is kept.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            no_progress: Duration::from_secs(15),
+            total: Duration::from_secs(120),
+            max_workers: 4,
+            memory: 2 << 30,
+            requests_per_worker: 200,
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Git, as the service sees it. Cloning shares the workers.
+///
+/// Every method may be cancelled by dropping its future; the worker that served it is killed then. All errors are
+/// [`GitError`]; besides the kinds that a method names, each may fail with `DeadlineExceeded` and `WorkerDied`.
+#[derive(Debug, Clone)]
+pub struct WorkerPool {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    command: WorkerCommand,
+    limits: Limits,
+    free: Semaphore,
+    idle: Mutex<Vec<Worker>>,
+}
+
+impl WorkerPool {
+    /// A pool without workers yet.
+    pub fn new(command: WorkerCommand, limits: Limits) -> Self {
+        let free = Semaphore::new(limits.max_workers.clamp(1, Semaphore::MAX_PERMITS));
+        Self { inner: Arc::new(Inner { command, limits, free, idle: Mutex::new(Vec::new()) }) }
+    }
+
+    /// The commit that `revision` (a branch, a tag, `HEAD`, `refs/…` or a full commit id) points at on the host. An unchanged
+    /// poll moves a few hundred bytes, whatever the size of the repository.
+    ///
+    /// # Errors
+    /// `HostUnreachable`, `AuthFailed`, `RateLimited`, `RefMissing`, `UnsupportedScheme`.
+    pub async fn observe(&self, remote: &Remote, revision: &str) -> Result<CommitId, GitError> {
+        let op = Op::ObserveRef { remote: remote.clone(), revision: revision.to_owned() };
+        let (answer, _) = self.call(op, format!("looking at {}", remote.display_url()), Received::default()).await?;
+        let Answer::Observed { commit } = answer else { return Err(unexpected()) };
+        Ok(commit)
+    }
+
+    /// Brings `revision` with its history into the bare repository `mirror` (an absolute path; created when absent, built anew
+    /// when damaged) and compares it with `base`, the commit that the caller knows.
+    ///
+    /// # Errors
+    /// Those of [`WorkerPool::observe`], and `Corrupt` when even a new mirror is not readable.
+    pub async fn fetch(
+        &self,
+        mirror: &Path,
+        remote: &Remote,
+        revision: &str,
+        base: Option<&CommitId>,
+    ) -> Result<FetchOutcome, GitError> {
+        let op = Op::Fetch {
+            mirror: mirror.to_owned(),
+            remote: remote.clone(),
+            revision: revision.to_owned(),
+            base: base.cloned(),
+        };
+        let (answer, _) = self.call(op, format!("fetching {}", remote.display_url()), Received::default()).await?;
+        let Answer::Fetched(outcome) = answer else { return Err(unexpected()) };
+        Ok(outcome)
+    }
+
+    /// All files below `path` in a fetched commit, sorted by path; at most 200,000. An empty path is the root.
+    ///
+    /// # Errors
+    /// `PathMissing`, `NotUtf8Path`, `RefMissing` (fetch first), `TooLarge`, `Corrupt` (fetch again).
+    pub async fn list_tree(&self, mirror: &Path, commit: &CommitId, path: &str) -> Result<Vec<TreeEntry>, GitError> {
+        let op = Op::ListTree {
+            mirror: mirror.to_owned(),
+            commit: commit.clone(),
+            path: path.to_owned(),
+            max_entries: MAX_ENTRIES,
+        };
+        let (answer, _) =
+            self.call(op, format!("listing the files of {}", commit.short()), Received::default()).await?;
+        let Answer::Tree { entries } = answer else { return Err(unexpected()) };
+        Ok(entries)
+    }
+
+    /// What differs below `path` from one fetched commit to another, sorted by path, without rename detection. A path that is
+    /// missing in `from` counts as empty there; one that is missing in `to` is an error, never a deletion.
+    ///
+    /// # Errors
+    /// Those of [`WorkerPool::list_tree`].
+    pub async fn diff(
+        &self,
+        mirror: &Path,
+        from: &CommitId,
+        to: &CommitId,
+        path: &str,
+    ) -> Result<Vec<Change>, GitError> {
+        let op = Op::Diff {
+            mirror: mirror.to_owned(),
+            from: from.clone(),
+            to: to.clone(),
+            path: path.to_owned(),
+            max_entries: MAX_ENTRIES,
+        };
+        let doing = format!("comparing {} with {}", from.short(), to.short());
+        let (answer, _) = self.call(op, doing, Received::default()).await?;
+        let Answer::Changes { changes } = answer else { return Err(unexpected()) };
+        Ok(changes)
+    }
+
+    /// The contents of blobs, in the order of `oids`.
+    ///
+    /// # Errors
+    /// `TooLarge` names the blob that is above `max_blob_bytes` or brings the sum above `max_total_bytes`; `Corrupt` (fetch
+    /// again).
+    pub async fn read_blobs(
+        &self,
+        mirror: &Path,
+        oids: &[ObjectId],
+        max_blob_bytes: u64,
+        max_total_bytes: u64,
+    ) -> Result<Vec<Bytes>, GitError> {
+        if oids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let op = Op::ReadBlobs { mirror: mirror.to_owned(), oids: oids.to_vec(), max_blob_bytes, max_total_bytes };
+        let room = Received::with_room(oids.len(), max_total_bytes);
+        match self.call(op, format!("reading {} files", oids.len()), room).await? {
+            (Answer::BlobsEnd { count }, blobs) if count == oids.len() && blobs.len() == count => Ok(blobs),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Ends workers that have been idle for too long. Requests do the same in passing; call this now and then when there
+    /// may be none for long.
+    pub fn reap(&self) {
+        let idle = self.inner.limits.idle;
+        self.idle_workers().retain(|worker| worker.idle_since.elapsed() < idle);
+    }
+
+    async fn call(&self, op: Op, doing: String, mut received: Received) -> Result<(Answer, Vec<Bytes>), GitError> {
+        let limits = &self.inner.limits;
+        let deadline = Instant::now() + limits.total;
+        let late = |what: &str| {
+            GitError::new(
+                GitErrorKind::DeadlineExceeded,
+                format!("{doing} was stopped after {} s: {what}", limits.total.as_secs_f32()),
+            )
+        };
+        let Ok(permit) = timeout_at(deadline, self.inner.free.acquire()).await else {
+            return Err(late("no Git worker became free"));
+        };
+        let _permit = permit.map_err(|_| GitError::other("the pool of Git workers is closed"))?;
+        let request =
+            encoded(&Request { op, connect_ms: millis(limits.connect), no_progress_ms: millis(limits.no_progress) })?;
+        let mut worker = self.checkout()?;
+        // From here on `worker` is ours: dropping it, for whatever reason, kills the process.
+        let answer = match timeout_at(deadline, worker.exchange(&request, limits.no_progress, &mut received)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(broken)) => {
+                let error = worker.obituary(broken, &doing, limits.no_progress).await;
+                tracing::warn!(%error, "A Git worker was given up");
+                return Err(error);
+            }
+            Err(_) => return Err(late("the work takes longer than allowed")),
+        };
+        self.give_back(worker, &answer);
+        if let Answer::Failed(error) = answer { Err(error) } else { Ok((answer, received.blobs)) }
+    }
+
+    fn checkout(&self) -> Result<Worker, GitError> {
+        self.reap();
+        loop {
+            let candidate = self.idle_workers().pop();
+            let Some(mut worker) = candidate else {
+                return Worker::start(&self.inner.command, &self.inner.limits);
+            };
+            if worker.is_alive() {
+                return Ok(worker);
+            }
+        }
+    }
+
+    fn give_back(&self, mut worker: Worker, answer: &Answer) {
+        let healthy = match answer {
+            // After these, threads or memory of the failed request may still be around.
+            Answer::Failed(error) => {
+                use GitErrorKind::{Corrupt, DeadlineExceeded, Other, TooLarge};
+                ![Corrupt, DeadlineExceeded, Other, TooLarge].contains(&error.kind)
+            }
+            Answer::Observed { .. }
+            | Answer::Fetched(_)
+            | Answer::Tree { .. }
+            | Answer::Changes { .. }
+            | Answer::BlobsEnd { .. } => true,
+        };
+        if healthy && worker.served < self.inner.limits.requests_per_worker && worker.is_quiet() {
+            worker.idle_since = Instant::now();
+            self.idle_workers().push(worker);
+        }
+    }
+
+    fn idle_workers(&self) -> std::sync::MutexGuard<'_, Vec<Worker>> {
+        self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn encoded(request: &Request) -> Result<Zeroizing<Vec<u8>>, GitError> {
+    // Room from the start, so that growing does not leave copies of secrets behind.
+    let mut json = Zeroizing::new(Vec::with_capacity(64 << 10));
+    serde_json::to_writer(&mut *json, request)
+        .map_err(|error| GitError::other(format!("cannot encode a request: {error}")))?;
+    Ok(json)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn unexpected() -> GitError {
+    GitError::new(GitErrorKind::WorkerDied, "the Git worker answered another question than was asked")
+}

@@ -1,0 +1,305 @@
+//! Where a repository is and how to be let in.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{GitError, GitErrorKind};
+use crate::secret::Secret;
+
+/// A repository on a host, with everything that is needed to read it. `Debug` shows no secret; there is no public
+/// serialization.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// `https://…`, `http://…` (without credentials only), `file://…` or an absolute local path. No credentials in here.
+    pub url: String,
+    /// Options of the HTTP transport; without meaning for local repositories.
+    pub https: HttpsOptions,
+}
+
+/// Options of the HTTP transport.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct HttpsOptions {
+    /// How to authenticate.
+    pub auth: RemoteAuth,
+    /// Certificates (PEM, one or more) that replace the system's trusted roots.
+    pub ca_pem: Option<String>,
+    /// Accept any certificate. Insecure; for hosts that cannot be fixed.
+    pub skip_verify: bool,
+    /// The URL of an HTTP proxy. Without it, the `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the service count.
+    pub proxy: Option<String>,
+}
+
+/// How to authenticate at a Git host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum RemoteAuth {
+    /// Not at all.
+    #[default]
+    Anonymous,
+    /// HTTP basic authentication.
+    Basic {
+        /// The user's name.
+        username: String,
+        /// The password, or an access token used as one.
+        password: Secret,
+    },
+    /// An `Authorization: Bearer` header. Redirects are refused then.
+    Bearer {
+        /// The token, of any shape.
+        token: Secret,
+    },
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("url", &self.display_url()).field("https", &self.https).finish()
+    }
+}
+
+impl fmt::Debug for HttpsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpsOptions")
+            .field("auth", &self.auth)
+            .field("ca_pem", &self.ca_pem.is_some())
+            .field("skip_verify", &self.skip_verify)
+            .field("proxy", &self.proxy.as_deref().map(redact_url))
+            .finish()
+    }
+}
+
+/// The form of a [`Remote`] on the pipe between the pool and its worker; nothing else may use it.
+pub(crate) mod pipe {
+    use serde::{Deserialize, Serialize};
+
+    use super::{HttpsOptions, Remote, RemoteAuth};
+    use crate::secret::{Secret, on_the_pipe};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "Remote")]
+    pub(crate) struct RemoteOnThePipe {
+        url: String,
+        #[serde(with = "HttpsOptionsOnThePipe")]
+        https: HttpsOptions,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "HttpsOptions")]
+    struct HttpsOptionsOnThePipe {
+        #[serde(with = "RemoteAuthOnThePipe")]
+        auth: RemoteAuth,
+        ca_pem: Option<String>,
+        skip_verify: bool,
+        proxy: Option<String>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "RemoteAuth")]
+    enum RemoteAuthOnThePipe {
+        Anonymous,
+        Basic {
+            username: String,
+            #[serde(with = "on_the_pipe")]
+            password: Secret,
+        },
+        Bearer {
+            #[serde(with = "on_the_pipe")]
+            token: Secret,
+        },
+    }
+}
+
+impl Remote {
+    /// A repository that anybody may read.
+    pub fn anonymous(url: impl Into<String>) -> Self {
+        Self { url: url.into(), https: HttpsOptions::default() }
+    }
+
+    /// The URL for messages: without user, password, query or fragment.
+    pub fn display_url(&self) -> String {
+        redact_url(&self.url)
+    }
+
+    /// Which transport this URL needs.
+    ///
+    /// # Errors
+    /// `UnsupportedScheme` for every other kind of URL, and for credentials that would travel in the clear.
+    pub(crate) fn location(&self) -> Result<Location, GitError> {
+        let unsupported = |why: &str| {
+            GitError::new(
+                GitErrorKind::UnsupportedScheme,
+                format!("cannot use the Git URL {}: {why}", self.display_url()),
+            )
+        };
+        if self.url.bytes().any(|b| b.is_ascii_control()) {
+            return Err(unsupported("it holds control characters"));
+        }
+        if self.url.starts_with('/') {
+            return Ok(Location::Local(PathBuf::from(&self.url)));
+        }
+        let Some((scheme, rest)) = self.url.split_once("://") else {
+            return Err(unsupported(
+                "it is neither an https:// URL nor an absolute path; for the SSH short form use https",
+            ));
+        };
+        match scheme.to_ascii_lowercase().as_str() {
+            "https" => self.http_location(rest).ok_or_else(|| unsupported(CREDENTIALS_IN_URL)),
+            "http" if self.https.auth != RemoteAuth::Anonymous => {
+                Err(unsupported("credentials would travel in the clear; use https:// or remove the credentials"))
+            }
+            "http" => self.http_location(rest).ok_or_else(|| unsupported(CREDENTIALS_IN_URL)),
+            "file" => {
+                let path = rest.strip_prefix("localhost").unwrap_or(rest);
+                if !path.starts_with('/') {
+                    return Err(unsupported("a file:// URL must name an absolute path, as in file:///srv/fleet.git"));
+                }
+                Ok(Location::Local(percent_decoded(path).ok_or_else(|| unsupported("its %-escapes are wrong"))?))
+            }
+            _ => Err(unsupported("supported are https://, http://, file:// and absolute paths")),
+        }
+    }
+
+    fn http_location(&self, rest: &str) -> Option<Location> {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        if authority.is_empty() || authority.contains('@') || has_strange_port(authority) {
+            return None;
+        }
+        Some(Location::Http)
+    }
+}
+
+const CREDENTIALS_IN_URL: &str =
+    "it must name a host, and credentials belong in the repository's settings, not in the URL";
+
+/// The transport that a URL needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Location {
+    Http,
+    Local(PathBuf),
+}
+
+impl Location {
+    pub(crate) fn local_path(&self) -> Option<&Path> {
+        match self {
+            Self::Local(path) => Some(path),
+            Self::Http => None,
+        }
+    }
+}
+
+/// `url` without user, password, query and fragment, at most 200 characters: what messages may show.
+pub fn redact_url(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let shown = match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            // Half a password, cut at a character that does not belong in a URL, looks like a port that is no number.
+            let host = if has_strange_port(host) { "***" } else { host };
+            format!("{scheme}://{host}{path}")
+        }
+        None => match url.split_once('@') {
+            Some((_, rest)) if !url.starts_with('/') => rest.to_owned(),
+            Some(_) | None => url.to_owned(),
+        },
+    };
+    shown.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+fn has_strange_port(host: &str) -> bool {
+    let after_address = host.rsplit(']').next().unwrap_or_default();
+    after_address.split_once(':').is_some_and(|(_, port)| !port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn percent_decoded(path: &str) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let (digits, tail) = rest.split_at_checked(2)?;
+        let digits = std::str::from_utf8(digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let decoded = u8::from_str_radix(digits, 16).ok()?;
+        if decoded == 0 {
+            return None;
+        }
+        bytes.push(decoded);
+        rest = tail;
+    }
+    Some(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn location(url: &str) -> Result<Location, GitErrorKind> {
+        Remote::anonymous(url).location().map_err(|error| error.kind)
+    }
+
+    #[test]
+    fn only_known_kinds_of_urls_are_accepted() {
+        assert_eq!(location("https://example.com/a.git"), Ok(Location::Http));
+        assert_eq!(location("http://example.com/a.git"), Ok(Location::Http));
+        assert_eq!(location("/srv/a.git"), Ok(Location::Local("/srv/a.git".into())));
+        assert_eq!(location("file:///srv/a%20b.git"), Ok(Location::Local("/srv/a b.git".into())));
+        for bad in [
+            "ssh://git@example.com/a",
+            "git@example.com:a/b",
+            "git://example.com/a",
+            "ext::sh -c id",
+            "relative/path",
+            "file://host/a",
+            "file:///a%zz",
+            "https://u:p@example.com/a",
+            "https:///a",
+            "-oProxyCommand=id",
+            "",
+            "/a\nb",
+        ] {
+            assert_eq!(location(bad), Err(GitErrorKind::UnsupportedScheme), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_never_go_over_plain_http() {
+        let mut remote = Remote::anonymous("http://example.com/a.git");
+        remote.https.auth = RemoteAuth::Bearer { token: Secret::new("t") };
+        assert_eq!(remote.location().map_err(|e| e.kind), Err(GitErrorKind::UnsupportedScheme));
+    }
+
+    #[test]
+    fn messages_show_urls_without_credentials() {
+        assert_eq!(redact_url("https://user:pw@example.com/a.git?token=x"), "https://example.com/a.git");
+        assert_eq!(redact_url("https://a@b@example.com"), "https://example.com");
+        assert_eq!(redact_url("user:pw@example.com:a"), "example.com:a");
+        assert_eq!(redact_url("/srv/a@b"), "/srv/a@b");
+        assert_eq!(redact_url("https://user:p/w@example.com/a.git"), "https://***/w@example.com/a.git");
+        assert_eq!(redact_url("https://user:pw#x@example.com/a.git"), "https://***");
+        assert_eq!(redact_url("https://[::1]:8443/a.git"), "https://[::1]:8443/a.git");
+    }
+
+    #[test]
+    fn remotes_do_not_print_their_secrets() {
+        let mut remote = Remote::anonymous("https://example.com/a.git");
+        remote.https.auth = RemoteAuth::Basic { username: "u".to_owned(), password: Secret::new("hunter2") };
+        remote.https.proxy = Some("http://u:hunter2@proxy:3128".to_owned());
+        remote.url = "https://u:hunter2@example.com/a.git".to_owned();
+        assert!(!format!("{remote:?}").contains("hunter2"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_url_makes_us_panic_and_no_password_is_shown(url in "\\PC{0,60}", scheme in "(https|http|file|ssh)://", host in "[a-z/?#]{0,12}") {
+            let _ = location(&url);
+            let _ = redact_url(&url);
+            let with_password = format!("{scheme}user:SECRET@{host}");
+            let _ = location(&with_password);
+            prop_assert!(!redact_url(&with_password).contains("SECRET"));
+        }
+    }
+}

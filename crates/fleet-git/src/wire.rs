@@ -1,0 +1,133 @@
+//! The requests and answers that travel between the pool and a worker, and the public types inside them.
+
+use std::path::PathBuf;
+
+use fleet_model::CommitId;
+use serde::{Deserialize, Serialize};
+
+use crate::error::GitError;
+use crate::object_id::ObjectId;
+use crate::remote::Remote;
+use crate::remote::pipe::RemoteOnThePipe;
+
+/// What a tree entry is. Directories are walked into and never listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EntryMode {
+    /// A regular file.
+    File,
+    /// A regular file with the executable bit.
+    Executable,
+    /// A symbolic link; its blob holds the target.
+    Symlink,
+    /// A commit of another repository.
+    Submodule,
+}
+
+/// One file of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeEntry {
+    /// The path from the root of the repository, `/` between the parts.
+    pub path: String,
+    /// What it is.
+    pub mode: EntryMode,
+    /// The blob, or for a submodule the commit.
+    pub oid: ObjectId,
+}
+
+/// How a path differs between two commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ChangeKind {
+    /// It is new, with this content.
+    Added {
+        /// The new mode.
+        mode: EntryMode,
+        /// The new object.
+        oid: ObjectId,
+    },
+    /// Its content or its mode differs.
+    Modified {
+        /// The new mode.
+        mode: EntryMode,
+        /// The new object.
+        oid: ObjectId,
+    },
+    /// It is gone.
+    Deleted,
+}
+
+/// One path that differs between two commits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The path from the root of the repository.
+    pub path: String,
+    /// What happened to it.
+    pub kind: ChangeKind,
+}
+
+/// What a fetch found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchOutcome {
+    /// The commit that the revision points at; the mirror holds it now.
+    pub commit: CommitId,
+    /// A base was given and is not an ancestor of `commit`: history was rewritten, or the base is unknown to a mirror that
+    /// had to be built anew.
+    pub forced: bool,
+    /// Why the mirror was built anew, if it was: damage, or too many packs.
+    pub rebuilt: Option<String>,
+}
+
+/// A request to a worker, complete in itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) op: Op,
+    /// Milliseconds to wait for a connection.
+    pub(crate) connect_ms: u64,
+    /// Milliseconds to wait for a sign of life on a connection.
+    pub(crate) no_progress_ms: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Op {
+    ObserveRef {
+        #[serde(with = "RemoteOnThePipe")]
+        remote: Remote,
+        revision: String,
+    },
+    Fetch {
+        mirror: PathBuf,
+        #[serde(with = "RemoteOnThePipe")]
+        remote: Remote,
+        revision: String,
+        base: Option<CommitId>,
+    },
+    ListTree {
+        mirror: PathBuf,
+        commit: CommitId,
+        path: String,
+        max_entries: usize,
+    },
+    Diff {
+        mirror: PathBuf,
+        from: CommitId,
+        to: CommitId,
+        path: String,
+        max_entries: usize,
+    },
+    ReadBlobs {
+        mirror: PathBuf,
+        oids: Vec<ObjectId>,
+        max_blob_bytes: u64,
+        max_total_bytes: u64,
+    },
+}
+
+/// The last frame of an answer; blobs and signs of progress come before it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Observed { commit: CommitId },
+    Fetched(FetchOutcome),
+    Tree { entries: Vec<TreeEntry> },
+    Changes { changes: Vec<Change> },
+    BlobsEnd { count: usize },
+    Failed(GitError),
+}

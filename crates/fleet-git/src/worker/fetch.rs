@@ -1,0 +1,241 @@
+//! Bringing a revision into the mirror.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use fleet_model::CommitId;
+use gix::Repository;
+use gix::negotiate::{Algorithm, Graph, Negotiator};
+use gix::protocol::fetch::{
+    Arguments, Context, Negotiate, Options, RefMap, Response, Shallow, Tags, negotiate, refmap,
+};
+use gix::refs::transaction::PreviousValue;
+use sha2::Digest as _;
+
+use super::activity::Activity;
+use super::ancestry::{gix_id, is_forced};
+use super::mirror::{self, Found, Fresh, Guard};
+use super::session::{Session, agent};
+use super::{Timeouts, classify};
+use crate::error::{GitError, GitErrorKind};
+use crate::remote::Remote;
+use crate::revision::Revision;
+use crate::wire::FetchOutcome;
+
+/// The largest single object that may be decompressed while a pack is indexed.
+const MAX_OBJECT_BYTES: usize = 512 << 20;
+const INDEX_THREADS: usize = 2;
+
+/// What to fetch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) remote: &'a Remote,
+    pub(super) revision: &'a str,
+    pub(super) base: Option<&'a CommitId>,
+    pub(super) timeouts: Timeouts,
+}
+
+/// Who is to blame for a failed fetch, and so whether a fresh mirror may help.
+enum Failure {
+    Remote(GitError),
+    Mirror(GitError),
+}
+
+/// Fetches into the mirror at `path`, creating it when it is absent and building it anew, once, when it is damaged.
+pub(super) fn fetch(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Result<FetchOutcome, GitError> {
+    let revision = Revision::parse(wanted.revision)?;
+    wanted.remote.location()?;
+    let _guard = Guard::take(path, wanted.timeouts.no_progress, activity)?;
+    let rebuilt = match mirror::find(path)? {
+        Found::Absent => None,
+        Found::Worn(why) => Some(why),
+        Found::Usable(repo) => match fetch_into(&repo, &revision, wanted, activity) {
+            Ok(outcome) => return Ok(outcome),
+            Err(Failure::Remote(error)) => return Err(error),
+            Err(Failure::Mirror(error)) => Some(error.message),
+        },
+    };
+    let fresh = Fresh::create(path)?;
+    let outcome = fetch_into(&fresh.repo, &revision, wanted, activity).map_err(|failure| match failure {
+        Failure::Remote(error) | Failure::Mirror(error) => error,
+    })?;
+    fresh.install(path)?;
+    Ok(FetchOutcome { rebuilt, ..outcome })
+}
+
+fn fetch_into(
+    repo: &Repository,
+    revision: &Revision,
+    wanted: &Wanted<'_>,
+    activity: &Activity,
+) -> Result<FetchOutcome, Failure> {
+    let id = match revision {
+        // A commit never changes, so the host need not be asked again.
+        Revision::Commit(commit) if repo.has_object(gix_id(commit).map_err(Failure::Remote)?) => {
+            gix_id(commit).map_err(Failure::Remote)?
+        }
+        Revision::Commit(_) | Revision::Refs(_) => {
+            let mut session = Session::open(wanted.remote, wanted.timeouts, activity).map_err(Failure::Remote)?;
+            let id = match revision {
+                Revision::Commit(commit) => gix_id(commit).map_err(Failure::Remote)?,
+                Revision::Refs(names) => session.resolve(names, activity).map_err(Failure::Remote)?,
+            };
+            if !repo.has_object(id) {
+                receive(repo, &mut session, id, revision, activity)?;
+            }
+            session.close();
+            id
+        }
+    };
+    let url = wanted.remote.display_url();
+    check_commit(repo, id, wanted.revision, &url)?;
+    repo.reference(keep_name(wanted.revision), id, PreviousValue::Any, "fetch")
+        .map_err(|error| Failure::Mirror(classify::local(&error, "write a reference of the mirror")))?;
+    let forced = is_forced(repo, wanted.base, id).map_err(Failure::Mirror)?;
+    let commit = id.to_string().parse().map_err(|error| Failure::Remote(GitError::other(format!("{error}"))))?;
+    Ok(FetchOutcome { commit, forced, rebuilt: None })
+}
+
+/// The reference of ours that keeps what `revision` pointed at.
+fn keep_name(revision: &str) -> String {
+    let digest = sha2::Sha256::digest(revision.trim().as_bytes());
+    let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("refs/shorebase/{name}")
+}
+
+fn check_commit(repo: &Repository, id: gix::ObjectId, revision: &str, url: &str) -> Result<(), Failure> {
+    let broken =
+        |error: gix::Error| Failure::Mirror(classify::local(&error, &format!("read commit {id} in the mirror")));
+    let object = repo.find_object(id).map_err(broken)?;
+    let kind = object.kind;
+    if kind != gix::objs::Kind::Commit {
+        let message = format!("the revision {revision:?} of {url} is a {kind}, not a commit");
+        return Err(Failure::Remote(GitError::new(GitErrorKind::RefMissing, message)));
+    }
+    object.into_commit().tree().map_err(broken).map(|_| ())
+}
+
+fn receive(
+    repo: &Repository,
+    session: &mut Session,
+    id: gix::ObjectId,
+    revision: &Revision,
+    activity: &Activity,
+) -> Result<(), Failure> {
+    let mut graph_repo = repo.clone();
+    // Looking for commits that only the host has must not make the object database re-read its directory each time.
+    graph_repo.objects.refresh_never();
+    graph_repo.objects.unset_object_cache();
+    let mut graph = graph_repo.revision_graph(None);
+    let map = RefMap {
+        mappings: vec![refmap::Mapping {
+            remote: refmap::Source::ObjectId(id),
+            local: None,
+            spec_index: refmap::SpecIndex::ExplicitInRemote(0),
+        }],
+        object_hash: repo.object_hash(),
+        ..RefMap::default()
+    };
+    let mut negotiation =
+        Negotiation { repo: &graph_repo, graph: &mut graph, map, negotiator: Algorithm::Consecutive.into_negotiator() };
+    let pack_directory = repo.objects.store_ref().path().join("pack");
+    let mut keep_path = None;
+    let interrupt = AtomicBool::new(false);
+    let result = gix::protocol::fetch(
+        &mut negotiation,
+        |pack, progress, interrupt| {
+            let written = gix::odb::pack::Bundle::write_to_directory(
+                pack,
+                Some(&pack_directory),
+                progress,
+                interrupt,
+                Some(Box::new(repo.clone().objects)),
+                repo.object_hash(),
+                gix::odb::pack::bundle::write::Options {
+                    thread_limit: Some(INDEX_THREADS),
+                    alloc_limit_bytes: Some(MAX_OBJECT_BYTES),
+                    ..Default::default()
+                },
+            )?;
+            keep_path = written.keep_path;
+            Ok(true)
+        },
+        activity.clone(),
+        &interrupt,
+        Context {
+            handshake: &mut session.handshake,
+            transport: &mut session.transport,
+            user_agent: agent(),
+            trace_packetlines: false,
+        },
+        Options {
+            shallow_file: repo.git_dir().join("shallow"),
+            shallow: &Shallow::NoChange,
+            tags: Tags::None,
+            reject_shallow_remote: true,
+        },
+    );
+    if let Err(error) = result {
+        return Err(blame(session, &error, id, revision));
+    }
+    if let Some(path) = keep_path {
+        // It would keep a garbage collection away that never runs here.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
+fn blame(session: &mut Session, error: &gix::Error, id: gix::ObjectId, revision: &Revision) -> Failure {
+    let failure = session.receive_error(error);
+    if failure.message.contains("not our ref") {
+        let advice = match revision {
+            Revision::Commit(_) => "it does not exist there, or the host hands out branches and tags only",
+            Revision::Refs(_) => "the reference moved in between; the next poll will see it",
+        };
+        return Failure::Remote(GitError::new(
+            GitErrorKind::RefMissing,
+            format!("the host does not hand out commit {id}: {advice}"),
+        ));
+    }
+    if failure.kind == GitErrorKind::Other && !classify::is_disk_trouble(error) {
+        Failure::Mirror(failure)
+    } else {
+        Failure::Remote(failure)
+    }
+}
+
+/// What we have and what we want, for gix.
+struct Negotiation<'a, 'b, 'c> {
+    repo: &'a Repository,
+    graph: &'a mut Graph<'b, 'c>,
+    map: RefMap,
+    negotiator: Box<dyn Negotiator>,
+}
+
+impl Negotiate for Negotiation<'_, '_, '_> {
+    fn mark_complete_and_common_ref(&mut self) -> gix::Result<negotiate::Action> {
+        negotiate::mark_complete_and_common_ref(
+            &self.repo.objects,
+            &self.repo.refs,
+            || Ok(std::iter::empty::<(gix::refs::file::Store, gix::OdbHandle)>()),
+            self.negotiator.as_mut(),
+            self.graph,
+            &self.map,
+            &Shallow::NoChange,
+            |_| false,
+        )
+    }
+
+    fn add_wants(&mut self, arguments: &mut Arguments, known: &[bool]) -> bool {
+        negotiate::add_wants(&self.repo.objects, arguments, &self.map, known, &Shallow::NoChange, |_| false)
+    }
+
+    fn one_round(
+        &mut self,
+        state: &mut negotiate::one_round::State,
+        arguments: &mut Arguments,
+        previous: Option<&Response>,
+    ) -> gix::Result<(negotiate::Round, bool)> {
+        negotiate::one_round(self.negotiator.as_mut(), self.graph, state, arguments, previous)
+    }
+}

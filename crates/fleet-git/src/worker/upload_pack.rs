@@ -1,0 +1,132 @@
+//! A local repository, read through `git upload-pack` in a child process.
+//!
+//! The child sees no system or user configuration, trusts exactly the wanted directory (which may belong to another user),
+//! and is gone when the session ends.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use gix::protocol::transport::Protocol;
+use gix::protocol::transport::client::blocking_io::Transport;
+use gix::protocol::transport::client::git::{ConnectMode, blocking_io::Connection};
+
+use super::activity::Activity;
+use crate::error::{GitError, GitErrorKind};
+
+const STDERR_BYTES: u64 = 4 << 10;
+
+/// A running `git upload-pack`. Dropping it kills the process and waits for its end.
+pub(super) struct UploadPack {
+    child: Child,
+    last_words: Arc<Mutex<String>>,
+}
+
+impl UploadPack {
+    /// Starts `git upload-pack` for the repository at `path` and hands out a transport to it.
+    ///
+    /// # Errors
+    /// `HostUnreachable` when there is no directory at `path`, `Other` when `git` cannot be started.
+    pub(super) fn start(path: &Path, activity: &Activity) -> Result<(Self, Box<dyn Transport + Send>), GitError> {
+        let shown = path.display();
+        let real = path.canonicalize().map_err(|error| {
+            GitError::new(GitErrorKind::HostUnreachable, format!("no Git repository at {shown}: {error}"))
+        })?;
+        let mut child = command(&real).spawn().map_err(|error| {
+            GitError::other(format!(
+                "cannot run `git upload-pack` for {shown}: {error}; install Git or use an https:// URL"
+            ))
+        })?;
+        let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let last_words = Arc::new(Mutex::new(String::new()));
+        let this = Self { child, last_words: Arc::clone(&last_words) };
+        let (Some(stdin), Some(stdout), Some(stderr)) = streams else {
+            return Err(GitError::other(format!("`git upload-pack` for {shown} has no pipes")));
+        };
+        std::thread::spawn(move || collect(stderr, &last_words));
+        let counted = Counted { inner: stdout, activity: activity.clone() };
+        let connection: Connection<Counted<ChildStdout>, ChildStdin> = Connection::new(
+            counted,
+            stdin,
+            Protocol::V2,
+            gix::path::into_bstr(path).map_err(|error| GitError::other(error.to_string()))?.into_owned(),
+            None::<(&str, _)>,
+            ConnectMode::Process,
+            false,
+        );
+        Ok((this, Box::new(connection)))
+    }
+
+    /// What the process said on standard error, once it has ended.
+    pub(super) fn last_words(&mut self) -> String {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // The collecting thread sees the end of the pipe now; give it the moment it needs.
+        for _ in 0..50 {
+            if Arc::strong_count(&self.last_words) == 1 {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        self.last_words.lock().unwrap_or_else(std::sync::PoisonError::into_inner).trim().to_owned()
+    }
+}
+
+impl Drop for UploadPack {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(path: &Path) -> Command {
+    let mut command = Command::new("git");
+    command.arg("upload-pack").arg(path).current_dir("/").env_clear();
+    for variable in ["PATH", "LD_LIBRARY_PATH", "TMPDIR"] {
+        if let Some(value) = std::env::var_os(variable) {
+            command.env(variable, value);
+        }
+    }
+    let trusted: [PathBuf; 2] = [path.to_owned(), path.join(".git")];
+    command
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_PROTOCOL", "version=2")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .env("LC_ALL", "C")
+        .env("HOME", "/nonexistent")
+        .env("GIT_CONFIG_COUNT", (trusted.len() + 1).to_string())
+        .env("GIT_CONFIG_KEY_0", "uploadpack.allowAnySHA1InWant")
+        .env("GIT_CONFIG_VALUE_0", "true");
+    for (index, directory) in trusted.iter().enumerate() {
+        command
+            .env(format!("GIT_CONFIG_KEY_{}", index + 1), "safe.directory")
+            .env(format!("GIT_CONFIG_VALUE_{}", index + 1), directory);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn collect(mut from: impl Read, into: &Mutex<String>) {
+    let mut kept = Vec::new();
+    let _ = from.by_ref().take(STDERR_BYTES).read_to_end(&mut kept);
+    into.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_str(&String::from_utf8_lossy(&kept));
+    let _ = std::io::copy(&mut from, &mut std::io::sink());
+}
+
+/// Counts what is read as activity.
+struct Counted<R> {
+    inner: R,
+    activity: Activity,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.activity.moved(count);
+        Ok(count)
+    }
+}

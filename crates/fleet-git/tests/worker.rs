@@ -1,0 +1,18 @@
+//! The pool with real workers in real processes, against repositories of the git program and a real Git host.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests may panic; the lint excuses only the test functions themselves"
+)]
+
+#[path = "worker/damage.rs"]
+mod damage;
+#[path = "worker/deadlines.rs"]
+mod deadlines;
+#[path = "worker/https.rs"]
+mod https;
+#[path = "worker/local.rs"]
+mod local;
+#[path = "worker/support.rs"]
+mod support;
+#[path = "worker/trees.rs"]
+mod trees;

@@ -1,0 +1,161 @@
+//! Hosts that do not answer and workers that die: the caller gets an error in time and the pool stays usable.
+
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use fleet_git::{GitErrorKind, Limits, Remote, WorkerCommand, WorkerPool};
+use fleet_test::{GitRepo, wait_for};
+
+use crate::support::{Place, id, impatient_pool, local, pool_with_pid_file};
+
+/// A port that accepts connections (the kernel does) and never answers.
+fn black_hole() -> (TcpListener, Remote) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/x.git", listener.local_addr().unwrap());
+    (listener, Remote::anonymous(url))
+}
+
+#[tokio::test]
+async fn a_host_that_never_answers_costs_one_deadline_and_no_more() {
+    let repo = GitRepo::init();
+    let commit = repo.commit("one");
+    let (_listener, hole) = black_hole();
+    for (no_progress, total) in
+        [(Duration::from_millis(700), Duration::from_secs(60)), (Duration::from_secs(60), Duration::from_millis(700))]
+    {
+        let pool = impatient_pool(no_progress, total);
+        let started = Instant::now();
+        let error = pool.observe(&hole, "main").await.unwrap_err();
+        assert_eq!(error.kind, GitErrorKind::DeadlineExceeded, "{error}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+        let pool = WorkerPool::clone(&pool);
+        let started = Instant::now();
+        let again = pool.observe(&local(&repo), "main").await;
+        // The tight total may not suffice for a new worker on a busy machine; the worker must be free in any case.
+        match again {
+            Ok(found) => assert_eq!(found, id(&commit)),
+            Err(error) => assert_eq!(error.kind, GitErrorKind::DeadlineExceeded, "{error}"),
+        }
+        assert!(started.elapsed() < Duration::from_secs(20));
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
+    let pool = impatient_pool(Duration::from_secs(15), Duration::from_secs(30));
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let error = pool.observe(&Remote::anonymous(format!("http://127.0.0.1:{port}/x")), "main").await.unwrap_err();
+    assert_eq!(error.kind, GitErrorKind::HostUnreachable);
+    assert!(error.message.contains("refused"), "{error}");
+    let error = pool.observe(&Remote::anonymous("http://no-such-host.invalid/x"), "main").await.unwrap_err();
+    assert_eq!(error.kind, GitErrorKind::HostUnreachable, "{error}");
+    assert!(error.message.contains("no-such-host.invalid"), "{error}");
+}
+
+#[tokio::test]
+async fn a_killed_worker_is_an_error_once() {
+    let (repo, place) = (GitRepo::init(), Place::new());
+    let commit = repo.commit("one");
+    let (_listener, hole) = black_hole();
+    let pid_file = place.directory().join("pid");
+    let pool = pool_with_pid_file(&pid_file);
+    let kill = async {
+        let pid = pid_of(&pid_file).await;
+        rustix::process::kill_process(pid, rustix::process::Signal::ABORT).unwrap();
+    };
+    let (result, ()) = tokio::join!(pool.observe(&hole, "main"), kill);
+    let error = result.unwrap_err();
+    assert_eq!(error.kind, GitErrorKind::WorkerDied, "{error}");
+    assert!(error.message.contains("signal"), "{error}");
+    assert_eq!(pool.observe(&local(&repo), "main").await.unwrap(), id(&commit));
+}
+
+#[tokio::test]
+async fn dropping_the_future_ends_the_worker() {
+    let place = Place::new();
+    let (_listener, hole) = black_hole();
+    let pid_file = place.directory().join("pid");
+    let pool = pool_with_pid_file(&pid_file);
+    let pid = {
+        let request = pool.observe(&hole, "main");
+        tokio::select! {
+            result = request => panic!("a black hole answered: {result:?}"),
+            pid = pid_of(&pid_file) => pid,
+        }
+    };
+    wait_for("the end of the worker", Duration::from_secs(10), || async {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_ends_when_its_pool_does() {
+    let (repo, place) = (GitRepo::init(), Place::new());
+    repo.commit("one");
+    let pid_file = place.directory().join("pid");
+    let pool = pool_with_pid_file(&pid_file);
+    pool.observe(&local(&repo), "main").await.unwrap();
+    let first = pid_of(&pid_file).await;
+    pool.observe(&local(&repo), "HEAD").await.unwrap();
+    assert_eq!(pid_of(&pid_file).await, first, "a healthy worker is used again");
+    drop(pool);
+    wait_for("the end of the worker", Duration::from_secs(10), || async {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", first.as_raw_nonzero())).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn programs_that_are_no_workers_are_found_out() {
+    let (repo, place) = (GitRepo::init(), Place::new());
+    repo.commit("one");
+    for (program, args, says) in [
+        ("/bin/echo", vec!["hello, I am not a worker"], "nonsense"),
+        ("/bin/sh", vec!["-c", "echo out of luck >&2; exit 3"], "out of luck"),
+        ("/nonexistent/worker", vec![], "cannot start"),
+        ("/bin/sh", vec!["-c", "printf 'J\\377\\377\\377\\377'; sleep 60"], "nonsense"),
+    ] {
+        let pool = WorkerPool::new(WorkerCommand::new(program, args), Limits::default());
+        let error = pool.list_tree(&place.mirror(), &id(&repo.head()), "").await.unwrap_err();
+        assert_eq!(error.kind, GitErrorKind::WorkerDied, "{error}");
+        assert!(error.message.contains(says), "{error}");
+    }
+    let silent = Limits { no_progress: Duration::from_millis(200), ..Limits::default() };
+    let pool = WorkerPool::new(WorkerCommand::new("/bin/sleep", ["60"]), silent);
+    let error = pool.list_tree(&place.mirror(), &id(&repo.head()), "").await.unwrap_err();
+    assert_eq!(error.kind, GitErrorKind::DeadlineExceeded, "{error}");
+}
+
+#[tokio::test]
+async fn a_worker_over_its_memory_limit_dies_alone() {
+    let repo = GitRepo::init();
+    // Unpacked it is far larger than the worker may be; packed it is small.
+    repo.write("zeros", vec![0_u8; 96 << 20]).commit("one");
+    let limits = Limits { memory: 64 << 20, ..Limits::default() };
+    let pool = WorkerPool::new(WorkerCommand::new(crate::support::WORKER, Vec::<OsString>::new()), limits);
+    let place = Place::new();
+    let error = pool.fetch(&place.mirror(), &local(&repo), "main", None).await.unwrap_err();
+    assert!(
+        matches!(
+            error.kind,
+            GitErrorKind::WorkerDied | GitErrorKind::Other | GitErrorKind::TooLarge | GitErrorKind::HostUnreachable
+        ),
+        "{error}"
+    );
+    let small = GitRepo::init();
+    let commit = small.commit("one");
+    assert_eq!(pool.observe(&local(&small), "main").await.unwrap(), id(&commit));
+}
+
+async fn pid_of(file: &Path) -> rustix::process::Pid {
+    wait_for("the worker's process id", Duration::from_secs(10), || async {
+        let text = std::fs::read_to_string(file).ok()?;
+        rustix::process::Pid::from_raw(text.strip_suffix('\n')?.parse().ok()?)
+    })
+    .await
+}

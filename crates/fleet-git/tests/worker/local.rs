@@ -1,0 +1,150 @@
+//! Local repositories: what a revision means, first and later fetches, rewritten history.
+
+use fleet_git::{GitErrorKind, Remote};
+use fleet_test::GitRepo;
+
+use crate::support::{Place, id, local, packs, pool};
+
+#[tokio::test]
+async fn every_kind_of_revision_names_its_commit() {
+    let repo = GitRepo::init();
+    let first = repo.write("a", "1").commit("one");
+    repo.git(&["tag", "light"]);
+    repo.git(&["tag", "-a", "-m", "annotated", "v1.0"]);
+    let second = repo.write("a", "2").commit("two");
+    repo.git(&["branch", "main-2"]);
+    let pool = pool();
+    for remote in [local(&repo), Remote::anonymous(repo.url())] {
+        for (revision, expected) in [
+            ("", &second),
+            ("HEAD", &second),
+            ("main", &second),
+            ("refs/heads/main", &second),
+            ("light", &first),
+            ("v1.0", &first),
+            ("refs/tags/v1.0", &first),
+            (first.as_str(), &first),
+        ] {
+            assert_eq!(pool.observe(&remote, revision).await.unwrap(), id(expected), "{revision:?} of {}", remote.url);
+        }
+        for missing in ["mai", "main-3", "refs/heads/v1.0", "a..b", &first[..12]] {
+            let error = pool.observe(&remote, missing).await.unwrap_err();
+            assert_eq!(error.kind, GitErrorKind::RefMissing, "{missing:?}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_later_fetch_brings_only_what_is_new() {
+    let repo = GitRepo::init();
+    for number in 0..60 {
+        repo.write(&format!("devices/{number}.yaml"), format!("number: {number}\n"));
+    }
+    let first = repo.commit("one");
+    let (pool, place, remote) = (pool(), Place::new(), local(&repo));
+    let mirror = place.mirror();
+    let outcome = pool.fetch(&mirror, &remote, "main", None).await.unwrap();
+    assert_eq!((outcome.commit, outcome.forced, outcome.rebuilt), (id(&first), false, None));
+    let whole = std::fs::metadata(&packs(&mirror)[0]).unwrap().len();
+
+    let again = pool.fetch(&mirror, &remote, "main", Some(&id(&first))).await.unwrap();
+    assert_eq!((again.commit, again.forced), (id(&first), false));
+    assert_eq!(packs(&mirror).len(), 1, "nothing new, no new pack");
+
+    let second = repo.write("devices/7.yaml", "number: 70\n").commit("two");
+    let outcome = pool.fetch(&mirror, &remote, "main", Some(&id(&first))).await.unwrap();
+    assert_eq!((outcome.commit, outcome.forced, outcome.rebuilt), (id(&second), false, None));
+    let sizes: Vec<u64> = packs(&mirror).iter().map(|pack| std::fs::metadata(pack).unwrap().len()).collect();
+    assert!(sizes.len() == 2 && sizes.iter().any(|size| *size < whole), "{sizes:?} after {whole}");
+    let leftovers: Vec<_> = std::fs::read_dir(place.directory()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(leftovers.len(), 2, "mirror and guard only: {leftovers:?}");
+}
+
+#[tokio::test]
+async fn rewritten_history_is_reported_and_the_old_commit_stays_readable() {
+    let repo = GitRepo::init();
+    let base = repo.write("a", "1").commit("one");
+    let lost = repo.write("a", "2").commit("two");
+    let (pool, place, remote) = (pool(), Place::new(), local(&repo));
+    let mirror = place.mirror();
+    pool.fetch(&mirror, &remote, "main", None).await.unwrap();
+    repo.force(&base);
+    let other = repo.write("b", "3").commit("three");
+    let outcome = pool.fetch(&mirror, &remote, "main", Some(&id(&lost))).await.unwrap();
+    assert_eq!((outcome.commit, outcome.forced), (id(&other), true));
+    assert_eq!(pool.list_tree(&mirror, &id(&lost), "").await.unwrap().len(), 1);
+    let outcome = pool.fetch(&mirror, &remote, "main", Some(&id(&base))).await.unwrap();
+    assert!(!outcome.forced, "an ancestor is not rewritten");
+
+    repo.force(&base);
+    let outcome = pool.fetch(&mirror, &remote, "main", Some(&id(&other))).await.unwrap();
+    assert_eq!((outcome.commit, outcome.forced), (id(&base), true), "moving back is a rewrite too");
+    repo.git(&["checkout", "--quiet", "--orphan", "unrelated"]);
+    let unrelated = repo.commit("no parents");
+    let outcome = pool.fetch(&mirror, &remote, "unrelated", Some(&id(&base))).await.unwrap();
+    assert_eq!((outcome.commit, outcome.forced), (id(&unrelated), true));
+    let unknown = id(&"1".repeat(40));
+    assert!(pool.fetch(&mirror, &remote, "main", Some(&unknown)).await.unwrap().forced);
+}
+
+#[tokio::test]
+async fn tags_commits_and_head_can_be_fetched_into_one_mirror() {
+    let repo = GitRepo::init();
+    let first = repo.write("a", "1").commit("one");
+    repo.git(&["tag", "-a", "-m", "annotated", "v1.0"]);
+    let second = repo.write("a", "2").commit("two");
+    let third = repo.write("a", "3").commit("three");
+    let (pool, place, remote) = (pool(), Place::new(), local(&repo));
+    for (revision, expected) in
+        [("v1.0", &first), (second.as_str(), &second), ("HEAD", &third), (first.as_str(), &first)]
+    {
+        let outcome = pool.fetch(&place.mirror(), &remote, revision, None).await.unwrap();
+        assert_eq!(outcome.commit, id(expected), "{revision}");
+    }
+    let absent = "f".repeat(40);
+    let error = pool.fetch(&place.mirror(), &remote, &absent, None).await.unwrap_err();
+    assert_eq!(error.kind, GitErrorKind::RefMissing, "{error}");
+    let tree = repo.git(&["rev-parse", "HEAD^{tree}"]);
+    repo.git(&["tag", "a-tree", &tree]);
+    let error = pool.fetch(&place.mirror(), &remote, "a-tree", None).await.unwrap_err();
+    assert_eq!(error.kind, GitErrorKind::RefMissing, "{error}");
+    assert!(error.message.contains("tree, not a commit"), "{error}");
+}
+
+#[tokio::test]
+async fn a_repository_of_another_user_can_be_read() {
+    let repo = GitRepo::init();
+    let commit = repo.write("a", "1").commit("one");
+    let bare = repo.bare_clone();
+    for owned in [&repo, &bare] {
+        let path = owned.path().to_str().unwrap();
+        let changed = std::process::Command::new("chown").args(["-R", "12345:12345", path]).status().unwrap();
+        if !changed.success() {
+            // Only root may give files away; without that there is nothing to test.
+            return;
+        }
+        assert_eq!(pool().observe(&local(owned), "main").await.unwrap(), id(&commit));
+    }
+}
+
+#[tokio::test]
+async fn paths_that_hold_no_repository_are_unreachable_with_a_reason() {
+    let place = Place::new();
+    let pool = pool();
+    let absent = place.directory().join("absent");
+    let error = pool.observe(&Remote::anonymous(absent.to_str().unwrap()), "main").await.unwrap_err();
+    assert_eq!(error.kind, GitErrorKind::HostUnreachable, "{error}");
+    let empty = Remote::anonymous(place.directory().to_str().unwrap());
+    let error = pool.observe(&empty, "main").await.unwrap_err();
+    assert_eq!(error.kind, GitErrorKind::HostUnreachable, "{error}");
+    assert!(error.message.contains("git says"), "{error}");
+    let error = pool.observe(&Remote::anonymous("ssh://git@example.com/x"), "main").await.unwrap_err();
+    assert_eq!(error.kind, GitErrorKind::UnsupportedScheme, "{error}");
+}
+
+#[tokio::test]
+async fn an_empty_repository_has_no_head() {
+    let repo = GitRepo::init();
+    let error = pool().observe(&local(&repo), "HEAD").await.unwrap_err();
+    assert_eq!(error.kind, GitErrorKind::RefMissing, "{error}");
+}
