@@ -1,0 +1,219 @@
+//! One document: what it is, whether it fits its kind, and what it says.
+
+use std::ops::Range;
+
+use fleet_model::{API_VERSION, Kind, Manifest, SHOREBASE_API_VERSION};
+use serde_json::Value;
+
+use crate::codes;
+use crate::finding::{Finding, Span, nearest};
+use crate::parse::Declared;
+use crate::rules::{self, Reference};
+use crate::validate;
+use crate::yaml::LoadedFile;
+
+/// Kinds of the API that exist elsewhere than in Git.
+const OTHER_KINDS: [&str; 14] = [
+    "AuthProvider",
+    "Catalog",
+    "CatalogItem",
+    "CertificateSigningRequest",
+    "DeviceList",
+    "EnrollmentRequest",
+    "Event",
+    "FleetList",
+    "ImageBuild",
+    "ImageExport",
+    "List",
+    "Organization",
+    "Source",
+    "TemplateVersion",
+];
+
+/// A document and the file it stands in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Document<'t, 'a> {
+    pub(crate) file: &'t LoadedFile<'a>,
+    pub(crate) text: &'t str,
+    pub(crate) root: u32,
+}
+
+/// What came of a document.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    pub(crate) manifest: Option<(Manifest, Value)>,
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) declared: Option<Declared>,
+    pub(crate) references: Vec<Reference>,
+    pub(crate) has_kind: bool,
+}
+
+impl Document<'_, '_> {
+    /// The node of a pointer, or of the nearest value above it.
+    fn nearest_node(&self, pointer: &str) -> (u32, Option<Span>) {
+        let mut pointer = pointer;
+        loop {
+            if let Some(found) = self.file.tree.find(self.root, pointer) {
+                return found;
+            }
+            pointer = pointer.rsplit_once('/').map_or("", |(above, _)| above);
+        }
+    }
+
+    /// Where the value of a pointer stands.
+    pub(crate) fn value_span(&self, pointer: &str) -> Span {
+        self.file.tree.value_span(self.nearest_node(pointer).0)
+    }
+
+    /// Where the key of a pointer stands; of an item the item itself.
+    pub(crate) fn key_span(&self, pointer: &str) -> Span {
+        let (node, key) = self.nearest_node(pointer);
+        key.unwrap_or_else(|| self.file.tree.value_span(node))
+    }
+
+    /// The text of a plain scalar.
+    pub(crate) fn plain_text(&self, pointer: &str) -> Option<&str> {
+        let (node, _) = self.file.tree.find(self.root, pointer)?;
+        let scalar = &self.file.scalars[node as usize];
+        scalar.plain.then_some(&*scalar.text)
+    }
+
+    /// Where a part of a text value stands, when the text stands in the file as it is; else the whole value.
+    pub(crate) fn part_span(&self, pointer: &str, part: &Range<usize>) -> Span {
+        let whole = self.value_span(pointer);
+        self.exact_part(pointer, part).unwrap_or(whole)
+    }
+
+    fn exact_part(&self, pointer: &str, part: &Range<usize>) -> Option<Span> {
+        let (node, _) = self.file.tree.find(self.root, pointer)?;
+        let scalar = &self.file.scalars[node as usize];
+        let source = self.text.get(scalar.start_byte..scalar.end_byte)?;
+        let before = scalar.text.get(..part.start)?;
+        let inside = scalar.text.get(part.clone())?;
+        let row = before.bytes().filter(|b| *b == b'\n').count();
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = scalar.text[line_start..].lines().next()?;
+        let whole = self.file.tree.node(node).span;
+        let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let (line_number, first_column) = if scalar.literal {
+            // The source starts with the block's first character; later lines have their indentation.
+            let own = source.lines().nth(row)?;
+            let indent = own.len().checked_sub(line.len()).filter(|_| own.ends_with(line))?;
+            let indent = if row == 0 { whole.column - 1 } else { narrow(indent) };
+            (whole.line.saturating_add(narrow(row)), indent)
+        } else {
+            let offset = source.find(line).filter(|_| row == 0 && !source.contains('\n'))?;
+            (whole.line, whole.column - 1 + narrow(source[..offset].chars().count()))
+        };
+        let start = narrow(scalar.text[line_start..part.start].chars().count());
+        let length = narrow(inside.lines().next().unwrap_or_default().chars().count()).max(1);
+        let column = first_column + start + 1;
+        Some(Span { line: line_number, column, end_line: line_number, end_column: column + length })
+    }
+}
+
+/// Checks one document that is not empty.
+pub(crate) fn check(document: &Document<'_, '_>, mut value: Value) -> Checked {
+    let mut checked = Checked::default();
+    if !value.is_object() {
+        let message = "the document is not a mapping with `apiVersion`, `kind`, `metadata` and `spec`";
+        checked.findings.push(Finding::new(codes::NOT_A_MAPPING, document.value_span(""), message));
+        return checked;
+    }
+    checked.has_kind = value.get("kind").is_some();
+    let Some(kind) = kind_of(document, &value, &mut checked.findings) else { return checked };
+    if api_version(document, kind, &value, &mut checked.findings) {
+        value["apiVersion"] = kind.api_version().into();
+    } else {
+        return checked;
+    }
+    if let Some(name) = value.pointer("/metadata/name").and_then(Value::as_str) {
+        let span = document.value_span("/metadata/name");
+        checked.declared = Some(Declared { kind, name: name.to_owned(), span });
+    }
+    checked.references = rules::references(document, kind, &value);
+
+    let (refused, mut findings) = rules::refused_fields(document, kind, &value);
+    let is_refused = |pointer: &str| {
+        refused
+            .iter()
+            .any(|r| pointer.strip_prefix(r.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    };
+    let misfits: Vec<Finding> =
+        validate::findings(document, kind, &value).into_iter().filter(|f| !is_refused(&f.pointer)).collect();
+    let fits = misfits.is_empty();
+    findings.extend(misfits);
+    rules::labels(document, &value, &mut findings);
+    if fits {
+        match Manifest::from_document(kind, value.clone()) {
+            Ok(manifest) => {
+                rules::check(document, &manifest, &mut findings);
+                checked.manifest = Some((manifest, value));
+            }
+            Err(_) if !refused.is_empty() => {}
+            Err(error) => {
+                let message = format!("the document does not fit {kind}: {error}");
+                findings.push(Finding::new(codes::NOT_DECODED, document.value_span(""), message));
+            }
+        }
+    }
+    let has_error = |f: &Finding| f.code.severity == fleet_model::Severity::Error;
+    if findings.iter().any(has_error) {
+        checked.manifest = None;
+    }
+    checked.findings.extend(findings);
+    checked
+}
+
+fn kind_of(document: &Document<'_, '_>, value: &Value, findings: &mut Vec<Finding>) -> Option<Kind> {
+    let Some(kind) = value.get("kind") else {
+        let hint = "keep files that are no manifests below a directory that a gitRef with repository `.` names, or outside \
+                    the source's path";
+        findings.push(Finding::new(codes::NO_KIND, document.value_span(""), "the document has no `kind`").hint(hint));
+        return None;
+    };
+    let at = document.value_span("/kind");
+    let Some(text) = kind.as_str() else {
+        findings.push(Finding::new(codes::NO_KIND, at, "`kind` is not text").at_pointer("/kind"));
+        return None;
+    };
+    if let Ok(kind) = text.parse() {
+        return Some(kind);
+    }
+    let finding = if OTHER_KINDS.contains(&text) {
+        Finding::new(codes::KIND_NOT_FROM_GIT, at, format!("resources of kind {text} do not come from Git"))
+    } else {
+        let known = Kind::ALL.map(Kind::as_str);
+        let hint = nearest(text, known)
+            .map_or_else(|| format!("known kinds: {}", known.join(", ")), |kind| format!("did you mean `{kind}`?"));
+        Finding::new(codes::UNKNOWN_KIND, at, format!("unknown kind {text:?}")).hint(hint)
+    };
+    findings.push(finding.at_pointer("/kind"));
+    None
+}
+
+/// Whether the document has an `apiVersion` that fits its kind.
+fn api_version(document: &Document<'_, '_>, kind: Kind, value: &Value, findings: &mut Vec<Finding>) -> bool {
+    let canonical = kind.api_version();
+    let hint = format!("write `apiVersion: {canonical}`");
+    let Some(version) = value.get("apiVersion") else {
+        findings.push(
+            Finding::new(codes::NO_API_VERSION, document.value_span(""), "the document has no `apiVersion`").hint(hint),
+        );
+        return false;
+    };
+    let at = document.value_span("/apiVersion");
+    let text = version.as_str().unwrap_or_default();
+    let is_ours = canonical == SHOREBASE_API_VERSION;
+    if text == canonical || (!is_ours && Some(text) == API_VERSION.split('/').nth(1)) {
+        return true;
+    }
+    if !is_ours && matches!(text, "flightctl.io/v1alpha1" | "v1alpha1") {
+        let message = format!("`{text}` is an old version of kind {kind}; it is read as {canonical}");
+        findings.push(Finding::new(codes::OLD_API_VERSION, at, message).at_pointer("/apiVersion").hint(hint));
+        return true;
+    }
+    let message = format!("the apiVersion {version} does not fit the kind {kind}");
+    findings.push(Finding::new(codes::WRONG_API_VERSION, at, message).at_pointer("/apiVersion").hint(hint));
+    false
+}

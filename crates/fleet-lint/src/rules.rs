@@ -1,0 +1,148 @@
+//! What a document says: rules that no schema can express, for one document at a time.
+
+mod config;
+mod others;
+mod refused;
+
+use fleet_model::{Kind, LabelSelector, Manifest, SELF_REPOSITORY, validate_label_key, validate_label_value};
+use serde_json::Value;
+
+use crate::codes;
+use crate::document::Document;
+use crate::finding::{Finding, Span};
+
+pub(crate) use refused::refused_fields;
+
+/// What a document refers to outside itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Reference {
+    pub(crate) target: Target,
+    pub(crate) span: Span,
+    pub(crate) pointer: String,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// A path in the same repository and commit, without placeholders.
+    OwnPath(String),
+    /// A path in the same repository with placeholders: this directory holds everything it can mean.
+    OwnDirectory(String),
+    /// A Repository by name, which must be a Git repository.
+    Repository(String),
+}
+
+/// The fields that only the service sets, under any parent of the given name.
+const SET_BY_SERVICE: [(&str, &str); 8] = [
+    ("", "status"),
+    ("metadata", "owner"),
+    ("metadata", "generation"),
+    ("metadata", "resourceVersion"),
+    ("metadata", "creationTimestamp"),
+    ("metadata", "deletionTimestamp"),
+    ("spec", "consoles"),
+    ("spec", "decommissioning"),
+];
+
+/// Whether the field at this pointer is the service's own.
+pub(crate) fn is_set_by_service(pointer: &str) -> bool {
+    let mut parts = pointer.rsplit('/');
+    let (name, above) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    SET_BY_SERVICE.contains(&(above, name))
+}
+
+/// Everything the document refers to; also of documents that do not fit their kind.
+pub(crate) fn references(document: &Document<'_, '_>, kind: Kind, value: &Value) -> Vec<Reference> {
+    let config = match kind {
+        Kind::Fleet => "/spec/template/spec/config",
+        Kind::Device => "/spec/config",
+        Kind::ResourceSync => {
+            let name = value.pointer("/spec/repository").and_then(Value::as_str);
+            return name.map(|name| repository(document, name, "/spec/repository".to_owned())).into_iter().collect();
+        }
+        Kind::Repository | Kind::EnrollmentPolicy | Kind::SyncPolicy => return Vec::new(),
+    };
+    let providers = value.pointer(config).and_then(Value::as_array);
+    let mut references = Vec::new();
+    for (at, provider) in providers.into_iter().flatten().enumerate() {
+        let git_ref = &provider["gitRef"];
+        let (Some(name), Some(path)) = (git_ref["repository"].as_str(), git_ref["path"].as_str()) else { continue };
+        let pointer = format!("{config}/{at}/gitRef");
+        if name != SELF_REPOSITORY {
+            references.push(repository(document, name, format!("{pointer}/repository")));
+        } else if let Ok(prefix) = fleet_render::literal_prefix(path) {
+            let pointer = format!("{pointer}/path");
+            let target = if path.contains("{{") { Target::OwnDirectory(prefix) } else { Target::OwnPath(prefix) };
+            references.push(Reference { target, span: document.value_span(&pointer), pointer });
+        }
+    }
+    references
+}
+
+fn repository(document: &Document<'_, '_>, name: &str, pointer: String) -> Reference {
+    Reference { target: Target::Repository(name.to_owned()), span: document.value_span(&pointer), pointer }
+}
+
+/// Checks the labels of any kind of document, wherever they may stand.
+pub(crate) fn labels(document: &Document<'_, '_>, value: &Value, findings: &mut Vec<Finding>) {
+    let mut places = vec!["/metadata/labels".to_owned(), "/spec/template/metadata/labels".to_owned()];
+    places.push("/spec/selector/matchLabels".to_owned());
+    let rules = value.pointer("/spec/rules").and_then(Value::as_array).map_or(0, Vec::len);
+    places.extend((0..rules).map(|rule| format!("/spec/rules/{rule}/labels")));
+    for place in places {
+        let Some(Value::Object(labels)) = value.pointer(&place) else { continue };
+        for (key, label) in labels {
+            let pointer = format!("{place}/{}", key.replace('~', "~0").replace('/', "~1"));
+            if let Err(error) = validate_label_key(key) {
+                let at = document.key_span(&pointer);
+                findings.push(Finding::new(codes::BAD_LABEL, at, error.to_string()).at_pointer(pointer.clone()));
+            }
+            if let Some(Err(error)) = label.as_str().map(validate_label_value) {
+                let at = document.value_span(&pointer);
+                findings.push(Finding::new(codes::BAD_LABEL, at, error.to_string()).at_pointer(pointer));
+            }
+        }
+    }
+}
+
+/// Checks what a manifest that fits its schema means.
+pub(crate) fn check(document: &Document<'_, '_>, manifest: &Manifest, findings: &mut Vec<Finding>) {
+    match manifest {
+        Manifest::Fleet(fleet) => {
+            selector(document, fleet.spec.selector.as_ref(), findings);
+            config::check(document, "/spec/template/spec", &fleet.spec.template.spec, true, findings);
+        }
+        Manifest::Device(device) => {
+            if let Some(spec) = &device.spec {
+                config::check(document, "/spec", spec, false, findings);
+            }
+        }
+        Manifest::Repository(repository) => others::repository(document, repository, findings),
+        Manifest::ResourceSync(sync) => others::resource_sync(document, sync, findings),
+        Manifest::EnrollmentPolicy(policy) => others::enrollment_policy(document, policy, findings),
+        Manifest::SyncPolicy(_) => {}
+    }
+}
+
+fn selector(document: &Document<'_, '_>, selector: Option<&LabelSelector>, findings: &mut Vec<Finding>) {
+    let Some(selector) = selector else {
+        let at = document.value_span("/spec");
+        let hint = "give `selector` with matchLabels or matchExpressions";
+        findings.push(
+            Finding::new(codes::NO_SELECTOR, at, "the fleet has no selector, so no device belongs to it").hint(hint),
+        );
+        return;
+    };
+    if selector.is_empty() {
+        let at = document.key_span("/spec/selector");
+        let message = "the selector has neither matchLabels nor matchExpressions; it selects nothing";
+        findings.push(Finding::new(codes::BAD_SELECTOR, at, message).at_pointer("/spec/selector"));
+    }
+    for (at, expression) in selector.match_expressions.iter().flatten().enumerate() {
+        let one = LabelSelector { match_labels: None, match_expressions: Some(vec![expression.clone()]) };
+        if let Err(error) = one.validate() {
+            let pointer = format!("/spec/selector/matchExpressions/{at}");
+            let span = document.value_span(&pointer);
+            findings.push(Finding::new(codes::BAD_SELECTOR, span, error.to_string()).at_pointer(pointer));
+        }
+    }
+}

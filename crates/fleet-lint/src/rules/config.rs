@@ -1,0 +1,181 @@
+//! Configuration providers: names, paths, owners, contents, placeholders and Git references.
+
+use std::collections::HashMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fleet_model::{
+    ConfigProvider, ConfigSource, ContentEncoding, DeviceSpec, FileSpec, GitRef, ResourceName, SELF_REPOSITORY,
+};
+use fleet_render::{Template, check_device_path, check_owner, literal_prefix};
+
+use crate::codes::{self, Code};
+use crate::document::Document;
+use crate::finding::Finding;
+
+/// The largest content of one inline file, in bytes after decoding.
+const MAX_CONTENT_BYTES: usize = 1 << 20;
+
+/// Checks the configuration of a device specification at `pointer`. Placeholders count only in a fleet's template.
+pub(crate) fn check(
+    document: &Document<'_, '_>,
+    pointer: &str,
+    spec: &DeviceSpec,
+    is_template: bool,
+    findings: &mut Vec<Finding>,
+) {
+    let mut rules = Rules { document, is_template, findings, names: HashMap::new(), paths: HashMap::new() };
+    for (at, provider) in spec.config.iter().flatten().enumerate() {
+        rules.provider(&format!("{pointer}/config/{at}"), provider);
+    }
+}
+
+struct Rules<'r, 't, 'a> {
+    document: &'r Document<'t, 'a>,
+    is_template: bool,
+    findings: &'r mut Vec<Finding>,
+    /// Lines of the providers by name.
+    names: HashMap<String, u32>,
+    /// Lines of the inline files by path.
+    paths: HashMap<String, u32>,
+}
+
+impl Rules<'_, '_, '_> {
+    fn find(&mut self, code: Code, pointer: String, message: String) -> &mut Finding {
+        let at = self.document.value_span(&pointer);
+        self.findings.push(Finding::new(code, at, message).at_pointer(pointer));
+        self.findings.last_mut().expect("one was just pushed")
+    }
+
+    fn provider(&mut self, pointer: &str, provider: &ConfigProvider) {
+        let name_pointer = format!("{pointer}/name");
+        if let Err(error) = provider.name.parse::<ResourceName>() {
+            self.find(codes::BAD_PROVIDER_NAME, name_pointer.clone(), format!("the provider's {error}"));
+        }
+        let line = self.document.value_span(&name_pointer).line;
+        if let Some(first) = self.names.insert(provider.name.clone(), line) {
+            let message = format!("the provider name {:?} is given twice; the first is on line {first}", provider.name);
+            self.find(codes::DUPLICATE_PROVIDER, name_pointer, message);
+        }
+        match &provider.source {
+            ConfigSource::Inline(files) => {
+                for (at, file) in files.iter().enumerate() {
+                    self.file(&format!("{pointer}/inline/{at}"), file);
+                }
+            }
+            ConfigSource::GitRef(git_ref) => self.git_ref(&format!("{pointer}/gitRef"), git_ref),
+            // Refused by the table of refused fields.
+            ConfigSource::HttpRef(_) | ConfigSource::SecretRef(_) => {}
+        }
+    }
+
+    fn file(&mut self, pointer: &str, file: &FileSpec) {
+        let path_pointer = format!("{pointer}/path");
+        let templated = self.is_template && file.path.contains("{{");
+        if templated {
+            self.template(&path_pointer, &file.path);
+            if !file.path.starts_with('/') && !file.path.starts_with("{{") {
+                let message = format!("device path {:?} is not absolute; start it with '/'", file.path);
+                self.find(codes::BAD_DEVICE_PATH, path_pointer.clone(), message);
+            }
+        } else if let Err(problem) = check_device_path(&file.path) {
+            self.find(codes::BAD_DEVICE_PATH, path_pointer.clone(), problem.to_string());
+        }
+        let line = self.document.value_span(&path_pointer).line;
+        if let Some(first) = self.paths.insert(file.path.clone(), line) {
+            let message = format!("the inline file {:?} is given twice; the first is on line {first}", file.path);
+            self.find(codes::DUPLICATE_FILE, path_pointer, message);
+        }
+        for (field, owner) in [("user", &file.user), ("group", &file.group)] {
+            if let Some(Err(problem)) = owner.as_deref().map(check_owner) {
+                self.find(codes::BAD_OWNER, format!("{pointer}/{field}"), problem.to_string());
+            }
+        }
+        self.content(format!("{pointer}/content"), file);
+    }
+
+    fn content(&mut self, pointer: String, file: &FileSpec) {
+        let decoded;
+        let (bytes, text) = match file.content_encoding {
+            Some(ContentEncoding::Base64) => match STANDARD.decode(file.content.as_bytes()) {
+                Ok(raw) => {
+                    let length = raw.len();
+                    decoded = String::from_utf8(raw).ok();
+                    (length, decoded.as_deref())
+                }
+                Err(error) => {
+                    let hint = "use the standard alphabet with padding and no line breaks, as `base64 -w0` does";
+                    self.find(codes::BAD_BASE64, pointer, format!("the content is not base64: {error}")).hint =
+                        Some(hint.to_owned());
+                    return;
+                }
+            },
+            Some(ContentEncoding::Plain) | None => (file.content.len(), Some(file.content.as_str())),
+        };
+        if bytes > MAX_CONTENT_BYTES {
+            let message = format!("the content has {bytes} bytes; at most {MAX_CONTENT_BYTES} are allowed");
+            self.find(codes::CONTENT_TOO_LARGE, pointer, message);
+            return;
+        }
+        let Some(text) = text else { return };
+        if self.is_template {
+            self.template(&pointer, text);
+        } else if text.contains("{{ .metadata") || text.contains("{{.metadata") {
+            let message = "placeholders are replaced in a fleet's template only; the device gets them as they are";
+            self.find(codes::PLACEHOLDER_IN_DEVICE, pointer, message.to_owned());
+        }
+    }
+
+    fn template(&mut self, pointer: &str, text: &str) {
+        if let Err(error) = Template::parse(text) {
+            // Within decoded base64 there is no place to point at, and `part_span` falls back to the whole.
+            let at = self.document.part_span(pointer, &error.span);
+            let hint = "write {{ \"{{\" }} for two literal braces";
+            self.findings.push(Finding::new(codes::BAD_TEMPLATE, at, error.message).at_pointer(pointer).hint(hint));
+        }
+    }
+
+    fn git_ref(&mut self, pointer: &str, git_ref: &GitRef) {
+        let revision_pointer = format!("{pointer}/targetRevision");
+        let revision = git_ref.target_revision.as_deref();
+        if git_ref.repository.contains("{{") {
+            let message = "the repository's name cannot have placeholders";
+            self.find(codes::TEMPLATED, format!("{pointer}/repository"), message.to_owned());
+        }
+        match (git_ref.repository == SELF_REPOSITORY, revision) {
+            (true, None | Some("HEAD")) => {}
+            (true, Some(other)) => {
+                let message = format!("repository `.` means the commit that is synced; it cannot be {other:?}");
+                self.find(codes::SELF_REVISION, revision_pointer, message).hint =
+                    Some("remove targetRevision".to_owned());
+            }
+            (false, None) => {
+                let message = format!("the reference to {:?} has no `targetRevision`", git_ref.repository);
+                self.find(codes::NO_REVISION, pointer.to_owned(), message).hint =
+                    Some("name a branch, tag or commit".to_owned());
+            }
+            (false, Some(revision)) if revision.contains("{{") => {
+                let message = "placeholders in `targetRevision` are not supported by this version";
+                self.find(codes::TEMPLATED, revision_pointer, message.to_owned());
+            }
+            (false, Some(_)) => {}
+        }
+        self.repository_path(format!("{pointer}/path"), &git_ref.path, git_ref.repository == SELF_REPOSITORY);
+    }
+
+    fn repository_path(&mut self, pointer: String, path: &str, own: bool) {
+        let templated = path.contains("{{");
+        if templated && self.is_template {
+            self.template(&pointer, path);
+        }
+        let problem = match literal_prefix(path) {
+            Err(problem) => problem.to_string(),
+            Ok(_) if path.is_empty() => "the path is empty; write `/` for the whole repository".to_owned(),
+            Ok(prefix) if prefix.is_empty() && own && templated => {
+                "the path starts with a placeholder; start it with a directory, so that its content is known".to_owned()
+            }
+            Ok(_) => return,
+        };
+        self.find(codes::BAD_REPOSITORY_PATH, pointer, problem);
+    }
+}

@@ -1,0 +1,240 @@
+//! Validation against the JSON Schemas, with every violation worded for people and put at its place.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use fleet_model::Kind;
+use jsonschema::Validator;
+use jsonschema::error::{TypeKind, ValidationError, ValidationErrorKind as Violation};
+use serde_json::Value;
+
+use crate::codes;
+use crate::document::Document;
+use crate::finding::{Finding, nearest};
+use crate::rules::is_set_by_service;
+use crate::schema;
+
+static VALIDATORS: LazyLock<BTreeMap<Kind, Validator>> = LazyLock::new(|| {
+    let compile = |kind| jsonschema::validator_for(schema::of_kind(kind)).expect("a generated schema compiles");
+    Kind::ALL.into_iter().map(|kind| (kind, compile(kind))).collect()
+});
+
+/// What in `value` does not fit the schema of its kind.
+pub(crate) fn findings(document: &Document<'_, '_>, kind: Kind, value: &Value) -> Vec<Finding> {
+    let validator = &VALIDATORS[&kind];
+    if validator.is_valid(value) {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    let reader = Reader { document, kind, value };
+    for violation in validator.iter_errors(value) {
+        reader.word(&violation, &mut findings);
+    }
+    // An unknown field most likely is the misspelt one of the union.
+    let unknown: Vec<String> = findings
+        .iter()
+        .filter(|f| f.code == codes::UNKNOWN_FIELD)
+        .filter_map(|f| f.pointer.rsplit_once('/').map(|(above, _)| above.to_owned()))
+        .collect();
+    findings.retain(|f| f.code != codes::ONE_OF || !unknown.contains(&f.pointer));
+    findings
+}
+
+struct Reader<'r, 't, 'a> {
+    document: &'r Document<'t, 'a>,
+    kind: Kind,
+    value: &'r Value,
+}
+
+impl Reader<'_, '_, '_> {
+    fn word(&self, violation: &ValidationError<'_>, findings: &mut Vec<Finding>) {
+        let pointer = violation.instance_path().as_str();
+        let at = self.document.value_span(pointer);
+        let field = pointer.rsplit('/').next().filter(|f| !f.is_empty()).unwrap_or("the document");
+        let in_labels = is_label_pointer(pointer);
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the enum belongs to the validator and grows")]
+        let finding = match violation.kind() {
+            Violation::AdditionalProperties { unexpected } | Violation::UnevaluatedProperties { unexpected } => {
+                findings.extend(unexpected.iter().map(|name| self.unknown_field(violation, pointer, name)));
+                return;
+            }
+            // A kind of object without any field: the validator points at the object as a whole.
+            Violation::FalseSchema if self.value.pointer(pointer).is_some_and(Value::is_object) => {
+                let fields = self.value.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
+                findings.extend(fields.map(|(name, _)| self.unknown_field(violation, pointer, name)));
+                return;
+            }
+            Violation::Required { property } => self.missing(pointer, property.as_str().unwrap_or_default()),
+            Violation::Type { kind } => self.wrong_type(violation, pointer, field, kind),
+            Violation::Enum { options } => not_allowed(violation.instance(), options, field, at),
+            Violation::Constant { expected_value } => {
+                not_allowed(violation.instance(), &Value::Array(vec![(**expected_value).clone()]), field, at)
+            }
+            Violation::OneOfNotValid { .. } | Violation::OneOfMultipleValid { .. } => self.union(violation, pointer),
+            Violation::Pattern { .. } if pointer == "/metadata/name" => self.bad_name(violation.instance(), at),
+            // The rules of labels are worded by the rules themselves.
+            Violation::Pattern { .. } | Violation::MaxLength { .. } | Violation::PropertyNames { .. } if in_labels => {
+                return;
+            }
+            Violation::MinProperties { .. } if pointer.ends_with("/match") => {
+                Finding::new(codes::RULE_MATCHES_NOBODY, at, "the rule asks for nothing, so it matches no device")
+                    .hint("give names, serialNumbers or systemInfo")
+            }
+            Violation::Maximum { limit } => bounds(at, format!("`{field}` is greater than {limit}")),
+            Violation::Minimum { limit } => bounds(at, format!("`{field}` is less than {limit}")),
+            Violation::MaxLength { limit } => bounds(at, format!("`{field}` is longer than {limit} characters")),
+            Violation::MinLength { limit } => bounds(at, format!("`{field}` is shorter than {limit} characters")),
+            Violation::MinItems { limit } => bounds(at, format!("`{field}` has fewer than {limit} items")),
+            Violation::MaxItems { limit } => bounds(at, format!("`{field}` has more than {limit} items")),
+            _ => Finding::new(codes::SCHEMA, at, format!("`{field}` does not fit: {}", violation.masked())),
+        };
+        let pointer = if finding.pointer.is_empty() { pointer.to_owned() } else { finding.pointer.clone() };
+        findings.push(finding.at_pointer(pointer));
+    }
+
+    fn unknown_field(&self, violation: &ValidationError<'_>, pointer: &str, name: &str) -> Finding {
+        let own = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+        let at = self.document.key_span(&own);
+        if is_set_by_service(&own) {
+            let message = format!("only the service sets `{name}`");
+            return Finding::new(codes::SET_BY_SERVICE, at, message).at_pointer(own).hint("remove the field");
+        }
+        let above = violation.schema_path().as_str();
+        let known: Vec<&str> = above
+            .rsplit_once('/')
+            .and_then(|(above, _)| schema::of_kind(self.kind).pointer(above))
+            .and_then(|schema| schema["properties"].as_object())
+            .map(|fields| fields.keys().map(String::as_str).collect())
+            .unwrap_or_default();
+        let hint = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+        let hint = hint.or_else(|| (!known.is_empty()).then(|| format!("known fields: {}", known.join(", "))));
+        Finding::new(codes::UNKNOWN_FIELD, at, format!("unknown field `{name}`")).at_pointer(own).maybe_hint(hint)
+    }
+
+    fn missing(&self, pointer: &str, name: &str) -> Finding {
+        let at = self.document.value_span(pointer);
+        let is_name = matches!((pointer, name), ("/metadata", "name") | ("", "metadata"));
+        if is_name {
+            return Finding::new(codes::NO_NAME, at, "the document has no `metadata.name`");
+        }
+        let place = if pointer.is_empty() { String::new() } else { format!(" in {}", dotted(pointer)) };
+        Finding::new(codes::MISSING_FIELD, at, format!("the field `{name}` is missing{place}"))
+    }
+
+    fn wrong_type(&self, violation: &ValidationError<'_>, pointer: &str, field: &str, kind: &TypeKind) -> Finding {
+        let wanted = match kind {
+            TypeKind::Single(one) => one.to_string(),
+            TypeKind::Multiple(several) => several.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(" or "),
+        };
+        let instance = violation.instance();
+        let at = self.document.value_span(pointer);
+        if instance.is_null() {
+            let message = format!("`{field}` has no value");
+            let hint = "remove the key or give it a value";
+            return Finding::new(codes::WRONG_TYPE, at, message).hint(hint);
+        }
+        let message = format!("`{field}` is {}, not {}", name_of(instance), plain_type(&wanted));
+        let plain = self.document.plain_text(pointer);
+        let hint = match (&**instance, wanted.as_str(), plain) {
+            (Value::Bool(_) | Value::Number(_), "string", Some(text)) => Some(format!("quote it: \"{text}\"")),
+            (Value::String(_), "integer", _) if field == "mode" => {
+                Some("write the mode without quotes: 0644".to_owned())
+            }
+            _ => None,
+        };
+        Finding::new(codes::WRONG_TYPE, at, message).maybe_hint(hint)
+    }
+
+    /// A provider gives none or several of its sources.
+    fn union(&self, violation: &ValidationError<'_>, pointer: &str) -> Finding {
+        let at = self.document.value_span(pointer);
+        let branches = schema::of_kind(self.kind).pointer(violation.schema_path().as_str());
+        let names: Vec<&str> = branches
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|b| b["required"][0].as_str())
+            .collect();
+        let given: Vec<&str> = names
+            .iter()
+            .copied()
+            .filter(|name| self.value.pointer(pointer).is_some_and(|value| value.get(name).is_some()))
+            .collect();
+        let message = if given.is_empty() {
+            format!("none of {} is given", names.join(", "))
+        } else {
+            format!("{} are given together", given.join(" and "))
+        };
+        Finding::new(codes::ONE_OF, at, message).hint(format!("give exactly one of {}", names.join(", ")))
+    }
+
+    fn bad_name(&self, instance: &Value, at: crate::finding::Span) -> Finding {
+        let name = instance.as_str().unwrap_or_default();
+        if self.kind == Kind::Device {
+            let message =
+                format!("the device name {name:?} is not a key fingerprint (16 to 64 characters of 0-9 and a-v)");
+            return Finding::new(codes::BAD_DEVICE_NAME, at, message)
+                .hint("use the name that the device shows when it enrols; give it a label to know it by");
+        }
+        let message =
+            format!("the name {name:?} is not a DNS-1123 subdomain (lower-case letters, digits, '-' and '.')");
+        Finding::new(codes::BAD_NAME, at, message)
+    }
+}
+
+fn bounds(at: crate::finding::Span, message: String) -> Finding {
+    Finding::new(codes::OUT_OF_BOUNDS, at, message)
+}
+
+fn not_allowed(instance: &Value, options: &Value, field: &str, at: crate::finding::Span) -> Finding {
+    let options: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let given = instance.as_str().unwrap_or_default();
+    let hint = nearest(given, options.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+    Finding::new(codes::NOT_ALLOWED, at, format!("`{field}` is not one of {}", options.join(", "))).maybe_hint(hint)
+}
+
+/// Whether the pointer leads to labels or into them.
+pub(crate) fn is_label_pointer(pointer: &str) -> bool {
+    let mut parts = pointer.rsplit('/');
+    let is_map = |part: Option<&str>| matches!(part, Some("labels" | "matchLabels"));
+    is_map(parts.next()) || is_map(parts.next())
+}
+
+fn name_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "empty",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    }
+}
+
+fn plain_type(name: &str) -> String {
+    match name {
+        "string" => "text".to_owned(),
+        "object" => "a mapping".to_owned(),
+        "array" => "a list".to_owned(),
+        "integer" => "a whole number".to_owned(),
+        "number" => "a number".to_owned(),
+        "boolean" => "true or false".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// `/spec/config/0/name` as `spec.config[0].name`.
+pub(crate) fn dotted(pointer: &str) -> String {
+    let mut text = String::new();
+    for part in pointer.split('/').skip(1) {
+        if part.bytes().all(|b| b.is_ascii_digit()) && !part.is_empty() {
+            text.push_str(&format!("[{part}]"));
+        } else {
+            if !text.is_empty() {
+                text.push('.');
+            }
+            text.push_str(&part.replace("~1", "/").replace("~0", "~"));
+        }
+    }
+    text
+}
