@@ -1,0 +1,282 @@
+//! A real Git host for tests: `git http-backend` behind nginx, over HTTPS with a private CA and over plain HTTP, with basic
+//! authentication if wanted. Listens on the loopback only and is gone when dropped.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+const START_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A running Git host. Serves every repository below its root, read-only.
+#[derive(Debug)]
+pub struct GitServer {
+    https_port: u16,
+    http_port: u16,
+    ca_pem: String,
+    // Killed before their directory goes.
+    _nginx: KilledOnDrop,
+    _fcgiwrap: KilledOnDrop,
+    _directory: tempfile::TempDir,
+}
+
+/// A process that leads a group of its own, since fcgiwrap works in children that outlive it.
+#[derive(Debug)]
+struct KilledOnDrop(Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        // Some or all of the group may have ended by themselves.
+        if let Some(group) = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The programs that the server is made of.
+struct Programs {
+    nginx: PathBuf,
+    fcgiwrap: PathBuf,
+    backend: PathBuf,
+}
+
+impl GitServer {
+    /// Serves the repositories below `root`; with `credentials` (user name and password) only to who knows them.
+    ///
+    /// # Errors
+    /// When a program is missing (the error lists all Debian packages to install), or the server does not start in 10 s.
+    pub fn start(root: &Path, credentials: Option<(&str, &str)>) -> Result<Self> {
+        let programs = Programs::find()?;
+        let directory =
+            tempfile::Builder::new().prefix("git-server-").tempdir().context("create the server's directory")?;
+        let ca_pem = write_certificates(directory.path())?;
+        if let Some((user, password)) = credentials {
+            fs::write(directory.path().join("htpasswd"), format!("{user}:{{PLAIN}}{password}\n"))?;
+        }
+        let fcgiwrap = start_fcgiwrap(&programs, directory.path())?;
+        // nginx cannot report a port that the system chose, so another program may take it in between: try again then.
+        let mut last_error = None;
+        for _ in 0..5 {
+            let (https_port, http_port) = (free_port()?, free_port()?);
+            let config =
+                nginx_config(directory.path(), root, &programs.backend, (https_port, http_port), credentials.is_some());
+            match start_nginx(&programs, directory.path(), &config, https_port) {
+                Ok(nginx) => {
+                    return Ok(Self {
+                        https_port,
+                        http_port,
+                        ca_pem,
+                        _nginx: nginx,
+                        _fcgiwrap: fcgiwrap,
+                        _directory: directory,
+                    });
+                }
+                Err(error) => last_error = Some(error),
+            }
+        }
+        Err(last_error.context("five attempts were made")?)
+    }
+
+    /// The `https://` URL of the repository at `path` below the root.
+    pub fn https_url(&self, path: &str) -> String {
+        format!("https://localhost:{}/{path}", self.https_port)
+    }
+
+    /// An `https://` URL that redirects to the same repository on `other`, which is another host to any client.
+    pub fn redirecting_url(&self, other: &Self, path: &str) -> String {
+        self.https_url(&format!("to-port/{}/{path}", other.https_port))
+    }
+
+    /// An `https://` URL of the repository at `path` where the host speaks the old protocol only, not version 2.
+    pub fn old_protocol_url(&self, path: &str) -> String {
+        self.https_url(&format!("without-v2/{path}"))
+    }
+
+    /// The `http://` URL of the repository at `path` below the root.
+    pub fn http_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.http_port)
+    }
+
+    /// The port of plain HTTP on 127.0.0.1, for proxies.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
+    /// The certificate of the CA that signed the server's certificate, as PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+}
+
+impl Programs {
+    fn find() -> Result<Self> {
+        let nginx = first_of(&["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"]);
+        let fcgiwrap = first_of(&["/usr/sbin/fcgiwrap", "/usr/bin/fcgiwrap", "/usr/local/sbin/fcgiwrap"]);
+        let backend = first_of(&["/usr/lib/git-core/git-http-backend", "/usr/libexec/git-core/git-http-backend"]);
+        match (nginx, fcgiwrap, backend) {
+            (Some(nginx), Some(fcgiwrap), Some(backend)) => Ok(Self { nginx, fcgiwrap, backend }),
+            (nginx, fcgiwrap, backend) => {
+                let missing: Vec<&str> = [
+                    nginx.is_none().then_some("nginx-light (nginx)"),
+                    fcgiwrap.is_none().then_some("fcgiwrap"),
+                    backend.is_none().then_some("git (git-http-backend)"),
+                ]
+                .into_iter()
+                .flatten()
+                .collect();
+                bail!(
+                    "the test Git server needs programs that are not installed; install the packages: {}",
+                    missing.join(", ")
+                )
+            }
+        }
+    }
+}
+
+fn first_of(paths: &[&str]) -> Option<PathBuf> {
+    paths.iter().map(PathBuf::from).find(|path| path.is_file())
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Writes `server.pem` and `server.key` for `localhost` and returns the PEM of the CA that signed them.
+fn write_certificates(directory: &Path) -> Result<String> {
+    let ca_key = rcgen::KeyPair::generate()?;
+    let mut ca = rcgen::CertificateParams::new(Vec::<String>::new())?;
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "Test CA of a Git server");
+    let ca_pem = ca.self_signed(&ca_key)?.pem();
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let key = rcgen::KeyPair::generate()?;
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let certificate = rcgen::CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+    fs::write(directory.join("server.pem"), certificate.pem())?;
+    fs::write(directory.join("server.key"), key.serialize_pem())?;
+    Ok(ca_pem)
+}
+
+fn start_fcgiwrap(programs: &Programs, directory: &Path) -> Result<KilledOnDrop> {
+    let socket = directory.join("fcgi.sock");
+    let child = Command::new(&programs.fcgiwrap)
+        .arg("-c4")
+        .arg("-s")
+        .arg(format!("unix:{}", socket.display()))
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .context("start fcgiwrap")?;
+    let mut child = KilledOnDrop(child);
+    until_ready(&mut child, "fcgiwrap", || UnixStream::connect(&socket).is_ok())?;
+    Ok(child)
+}
+
+fn start_nginx(programs: &Programs, directory: &Path, config: &str, port: u16) -> Result<KilledOnDrop> {
+    let file = directory.join("nginx.conf");
+    fs::write(&file, config)?;
+    let log = directory.join("error.log");
+    let child = Command::new(&programs.nginx)
+        .arg("-c")
+        .arg(&file)
+        .arg("-p")
+        .arg(directory)
+        .arg("-e")
+        .arg(&log)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .context("start nginx")?;
+    let mut child = KilledOnDrop(child);
+    until_ready(&mut child, "nginx", || TcpStream::connect(("127.0.0.1", port)).is_ok())
+        .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
+    Ok(child)
+}
+
+fn until_ready(child: &mut KilledOnDrop, name: &str, ready: impl Fn() -> bool) -> Result<()> {
+    let started = Instant::now();
+    while !ready() {
+        if let Some(status) = child.0.try_wait()? {
+            bail!("{name} ended before it was ready: {status}");
+        }
+        if started.elapsed() > START_DEADLINE {
+            bail!("{name} was not ready after {START_DEADLINE:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn nginx_config(directory: &Path, root: &Path, backend: &Path, ports: (u16, u16), authenticate: bool) -> String {
+    let (directory, root, backend) = (directory.display(), root.display(), backend.display());
+    let (https, http) = ports;
+    let auth = if authenticate {
+        format!("auth_basic \"git\"; auth_basic_user_file {directory}/htpasswd;")
+    } else {
+        String::new()
+    };
+    let backend = format!(
+        r"      {auth}
+      fastcgi_pass unix:{directory}/fcgi.sock;
+      fastcgi_param SCRIPT_FILENAME {backend};
+      fastcgi_param GIT_HTTP_EXPORT_ALL 1;
+      fastcgi_param GIT_PROJECT_ROOT {root};
+      fastcgi_param GIT_CONFIG_NOSYSTEM 1;
+      fastcgi_param GIT_CONFIG_GLOBAL /dev/null;
+      fastcgi_param QUERY_STRING $query_string;
+      fastcgi_param REQUEST_METHOD $request_method;
+      fastcgi_param CONTENT_TYPE $content_type;
+      fastcgi_param CONTENT_LENGTH $content_length;
+      fastcgi_param HTTP_CONTENT_ENCODING $http_content_encoding;
+      fastcgi_param REMOTE_ADDR $remote_addr;
+      fastcgi_param REMOTE_USER $remote_user;"
+    );
+    format!(
+        r#"daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 128; }}
+http {{
+  access_log off;
+  client_max_body_size 0;
+  client_body_temp_path {directory}/tmp-body;
+  proxy_temp_path {directory}/tmp-proxy;
+  fastcgi_temp_path {directory}/tmp-fastcgi;
+  uwsgi_temp_path {directory}/tmp-uwsgi;
+  scgi_temp_path {directory}/tmp-scgi;
+  server {{
+    listen 127.0.0.1:{https} ssl;
+    listen 127.0.0.1:{http};
+    ssl_certificate {directory}/server.pem;
+    ssl_certificate_key {directory}/server.key;
+    location ~ ^/to-port/([0-9]+)/(.*)$ {{
+      return 302 https://localhost:$1/$2$is_args$args;
+    }}
+    location ~ ^/without-v2(/.*)$ {{
+{backend}
+      fastcgi_param PATH_INFO $1;
+    }}
+    location / {{
+{backend}
+      fastcgi_param PATH_INFO $uri;
+      fastcgi_param GIT_PROTOCOL $http_git_protocol;
+    }}
+  }}
+}}
+"#
+    )
+}

@@ -1,0 +1,125 @@
+//! The service's configuration: one YAML file and a few environment variables. Every bad value is reported at once.
+
+mod fields;
+mod read;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fleet_runtime::LogFormat;
+use fleet_store::SourceDefinition;
+use fleet_syncer::GitCredential;
+use fleet_user_api::OidcConfig;
+use zeroize::Zeroizing;
+
+pub use read::{ENVIRONMENT, load};
+
+/// The configuration, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Where everything is kept that is not in the database: keys, mirrors, the embedded database.
+    pub data_dir: PathBuf,
+    /// A level or filter of the log.
+    pub log_level: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// The database; without a URL an embedded one.
+    pub database: DatabaseConfig,
+    /// The interface for people.
+    pub user_api: ListenerConfig,
+    /// The interface for devices.
+    pub agent_api: ListenerConfig,
+    /// How long an unchanged poll is held.
+    pub poll_hold: Duration,
+    /// Where metrics and health are served, in the clear.
+    pub metrics_address: SocketAddr,
+    /// Who may use the interface for people.
+    pub auth: AuthConfig,
+    /// How Git is read.
+    pub git: GitConfig,
+    /// How long certificates live.
+    pub certificates: CertificateConfig,
+    /// Where desired state comes from.
+    pub sources: Vec<SourceDefinition>,
+}
+
+/// The database.
+pub struct DatabaseConfig {
+    /// `postgres://…`; an embedded database when absent.
+    pub url: Option<Zeroizing<String>>,
+    /// The most connections to hold.
+    pub max_connections: u32,
+}
+
+impl fmt::Debug for DatabaseConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = if self.url.is_some() { "given" } else { "embedded" };
+        f.debug_struct("DatabaseConfig").field("url", &url).field("max_connections", &self.max_connections).finish()
+    }
+}
+
+/// A TLS listener.
+#[derive(Debug)]
+pub struct ListenerConfig {
+    /// Address and port to bind.
+    pub address: SocketAddr,
+    /// The URL that clients use; from the first name and the port when absent.
+    pub base_url: Option<String>,
+    /// DNS names and IP addresses for the certificate that the built-in CA issues.
+    pub names: Vec<String>,
+    /// A certificate chain and key of one's own, PEM files.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// Who may use the interface for people.
+#[derive(Debug)]
+pub struct AuthConfig {
+    /// Whether tokens signed with the key in the data directory are accepted.
+    pub local: bool,
+    /// OpenID Connect providers whose tokens are accepted.
+    pub oidc: Option<OidcConfig>,
+}
+
+/// How Git is read.
+#[derive(Debug)]
+pub struct GitConfig {
+    /// How often a host is asked when nothing wakes a source.
+    pub poll_interval: Duration,
+    /// Worker processes at the same time.
+    pub max_workers: usize,
+    /// Whether manifests may name repositories on this disk.
+    pub allow_local_repositories: bool,
+    /// Credentials by URL.
+    pub credentials: Vec<GitCredential>,
+}
+
+/// How long certificates live.
+#[derive(Debug)]
+pub struct CertificateConfig {
+    /// Management certificates of devices.
+    pub device: Duration,
+    /// Enrolment certificates, at most.
+    pub enrollment: Duration,
+}
+
+/// All that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors {
+    /// The file.
+    pub file: PathBuf,
+    /// One line for each problem: where, what, and what would be right.
+    pub problems: Vec<String>,
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.problems.len();
+        let noun = if count == 1 { "problem" } else { "problems" };
+        write!(f, "{count} {noun} in configuration {}:", self.file.display())?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}

@@ -1,0 +1,234 @@
+//! Good commits reach devices; bad ones change nothing and are explained.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::{Database, Installation, eventually};
+
+/// A fleet of kiosks with a config directory, an inline file with placeholders, and a policy that enrols them.
+pub(crate) const FILES: &[(&str, &str)] = &[
+    (
+        "fleets/kiosks.yaml",
+        "apiVersion: flightctl.io/v1beta1\n\
+         kind: Fleet\n\
+         metadata:\n\
+         \x20 name: kiosks\n\
+         spec:\n\
+         \x20 selector:\n\
+         \x20   matchLabels:\n\
+         \x20     role: kiosk\n\
+         \x20 template:\n\
+         \x20   spec:\n\
+         \x20     config:\n\
+         \x20       - name: files\n\
+         \x20         gitRef:\n\
+         \x20           repository: .\n\
+         \x20           path: config/kiosk\n\
+         \x20       - name: identity\n\
+         \x20         inline:\n\
+         \x20           - path: /etc/identity\n\
+         \x20             content: \"{{ .metadata.labels.alias }} at {{ getOrDefault .metadata.labels \\\"site\\\" \\\"nowhere\\\" }}\\n\"\n\
+         \x20             mode: 0600\n",
+    ),
+    ("config/kiosk/etc/motd", "first\n"),
+    ("config/kiosk/etc/kiosk/extra.conf", "extra\n"),
+    (
+        "policies/enrollment.yaml",
+        "apiVersion: shorebase/v1alpha1\n\
+         kind: EnrollmentPolicy\n\
+         metadata:\n\
+         \x20 name: kiosks\n\
+         spec:\n\
+         \x20 rules:\n\
+         \x20   - match:\n\
+         \x20       systemInfo:\n\
+         \x20         hostname: kiosk-*\n\
+         \x20     labels:\n\
+         \x20       role: kiosk\n\
+         \x20       site: berlin\n",
+    ),
+];
+
+#[test]
+fn a_commit_becomes_files_on_devices_and_their_state_comes_back() {
+    let there = Installation::start(FILES);
+    let mut one = there.start_device("kiosk-1");
+    let two = there.start_device("kiosk-2");
+    for device in [&one, &two] {
+        device.wait_file("/etc/motd", "first\n");
+        device.wait_file("/etc/identity", &format!("{} at berlin\n", device.hostname));
+    }
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(one.path("/etc/identity")).unwrap().permissions());
+    assert_eq!(mode & 0o7777, 0o600);
+
+    there.repo.write("config/kiosk/etc/motd", "second\n").remove("config/kiosk/etc/kiosk/extra.conf");
+    let commit = there.repo.commit("greet");
+    for device in [&one, &two] {
+        device.wait_file("/etc/motd", "second\n");
+        device.wait_gone("/etc/kiosk/extra.conf");
+    }
+    there.wait_applied(&commit);
+    let device = eventually("the status to come back", || {
+        let device = there.device_object("kiosk-1")?;
+        (device["status"]["config"]["renderedVersion"] == "2" && device["status"]["updated"]["status"] == "UpToDate")
+            .then_some(device)
+    });
+    assert_eq!(device["metadata"]["owner"], "Fleet/kiosks");
+    assert_eq!(device["metadata"]["annotations"]["shorebase/commit"], commit);
+    assert_eq!(device["status"]["summary"]["status"], "Online");
+
+    // A managed file that somebody edits, or removes, is put back.
+    fs::write(one.path("/etc/motd"), "by hand\n").unwrap();
+    one.wait_file("/etc/motd", "second\n");
+    fs::remove_file(one.path("/etc/identity")).unwrap();
+    one.wait_file("/etc/identity", "kiosk-1 at berlin\n");
+
+    // A commit that changes nothing of the fleet touches no device.
+    let before = there.sql("select name, rendered_version, change_seq from devices order by name");
+    there.repo.write("README.md", "About\n").write("config/other/etc/x", "x\n");
+    let unrelated = there.repo.commit("unrelated");
+    there.wait_applied(&unrelated);
+    assert_eq!(there.sql("select name, rendered_version, change_seq from devices order by name"), before);
+    one.stop();
+}
+
+#[test]
+fn a_person_approves_and_labels_decide_who_belongs_where() {
+    let there = Installation::start(FILES);
+    let device = there.start_device("gateway-1");
+    let name = eventually("the enrolment request", || {
+        let list: Value =
+            serde_json::from_str(&there.fleetctl_ok(&["get", "enrollmentrequests", "-o", "json"])).unwrap();
+        list["items"][0]["metadata"]["name"].as_str().map(str::to_owned)
+    });
+    assert!(there.device_object("gateway-1").is_none(), "nobody approved it");
+    let banner = device.file("/etc/issue.d/fleet-agent-banner.issue").expect("a banner");
+    assert!(banner.contains(&name), "{banner}");
+    there.fleetctl_ok(&["approve", &name, "-l", "role=gateway"]);
+    let object = eventually("the device", || there.device_object("gateway-1"));
+    assert_eq!(object["metadata"]["owner"], Value::Null, "no fleet selects gateways");
+
+    // The inventory in Git gives it another role; the fleet's files follow.
+    there.repo.write(
+        "devices/gateway.yaml",
+        format!(
+            "apiVersion: flightctl.io/v1beta1\nkind: Device\nmetadata:\n  name: {name}\n  labels:\n    role: kiosk\n    site: paris\n"
+        ),
+    );
+    there.repo.commit("a gateway that is a kiosk");
+    device.wait_file("/etc/identity", "gateway-1 at paris\n");
+    // Leaving a fleet keeps the last document.
+    there.repo.remove("devices/gateway.yaml");
+    let commit = there.repo.commit("no kiosk after all");
+    there.wait_applied(&commit);
+    let object = there.device_object("gateway-1").unwrap();
+    assert_eq!(object["metadata"]["owner"], Value::Null);
+    assert_eq!(device.file("/etc/identity").as_deref(), Some("gateway-1 at paris\n"));
+}
+
+#[test]
+fn a_bad_commit_changes_nothing_and_lint_says_the_same() {
+    let there = Installation::start(FILES);
+    let device = there.start_device("kiosk-1");
+    device.wait_file("/etc/motd", "first\n");
+    let good = there.repo.head();
+    there.wait_applied(&good);
+    let fleet = FILES[0].1;
+    let duplicate = "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata: {name: kiosks}\nspec: {template: {spec: {}}}\n";
+    let broken: [(&str, &str, String, &str); 5] = [
+        ("a typo in kind", "fleets/kiosks.yaml", fleet.replace("kind: Fleet", "kind: Flet"), "fleets/kiosks.yaml:2:"),
+        ("a duplicate name", "fleets/z.yaml", duplicate.to_owned(), "fleets/z.yaml:3:"),
+        ("a bad indent", "fleets/kiosks.yaml", fleet.replace("  name: kiosks", "\tname: kiosks"), "fleets/kiosks.yaml:4:"),
+        ("an unknown field", "fleets/kiosks.yaml", fleet.replace("matchLabels", "matchLabel"), "fleets/kiosks.yaml:7:"),
+        ("a missing directory", "fleets/kiosks.yaml", fleet.replace("config/kiosk", "config/kioks"), "fleets/kiosks.yaml:15:"),
+    ];
+    let before = there.sql("select name, rendered_version, change_seq from devices");
+    for (what, file, content, place) in broken {
+        there.repo.write(file, &content).write("config/kiosk/etc/motd", "must not arrive\n");
+        let commit = there.repo.commit(what);
+        let source = there.wait_refused(&commit);
+        assert_eq!(source["status"]["appliedCommit"], good.as_str(), "{what}");
+        let told: Vec<String> = source["status"]["diagnostics"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|d| format!("{}:{}:{}: {} {}", d["file"].as_str().unwrap(), d["line"], d["column"], d["code"], d["message"]))
+            .collect();
+        assert!(told.iter().any(|line| line.starts_with(place)), "{what}: {told:#?}");
+        let lint = there.fleetctl(&["lint", "-o", "json", there.repo.path().to_str().unwrap()]);
+        assert_eq!(lint.status.code(), Some(1), "{what}: {}", String::from_utf8_lossy(&lint.stderr));
+        let lint: Value = serde_json::from_slice(&lint.stdout).unwrap();
+        assert_eq!(lint["diagnostics"], source["status"]["diagnostics"], "{what}");
+        let first = &told[0];
+        let first_place = first.split(": ").next().unwrap();
+        let table = there.fleetctl_ok(&["get", "sources"]);
+        assert!(table.contains(first_place), "{what}: {first_place} is not in\n{table}");
+        there.repo.force(&good);
+        eventually("the good commit to be seen again", || {
+            let source = there.object("sources", "main")?;
+            (source["status"]["observedCommit"] == good.as_str()).then_some(())
+        });
+    }
+    assert_eq!(there.sql("select name, rendered_version, change_seq from devices"), before);
+    assert_eq!(device.file("/etc/motd").as_deref(), Some("first\n"));
+}
+
+#[test]
+fn removing_every_manifest_is_refused() {
+    let there = Installation::start(FILES);
+    let device = there.start_device("kiosk-1");
+    device.wait_file("/etc/motd", "first\n");
+    there.repo.remove("fleets").remove("policies").remove("config").write("README.md", "gone\n");
+    let commit = there.repo.commit("oops");
+    let source = there.wait_refused(&commit);
+    let text = source["status"]["conditions"].to_string();
+    assert!(text.contains("NothingLeft"), "{text}");
+    assert_eq!(there.sql("select count(*) from desired.manifests"), "2");
+    assert_eq!(device.file("/etc/motd").as_deref(), Some("first\n"));
+}
+
+#[test]
+fn dropped_desired_state_comes_back_from_git_with_the_same_digests() {
+    let mut there = Installation::start(FILES);
+    let device = there.start_device("kiosk-1");
+    device.wait_file("/etc/motd", "first\n");
+    there.repo.write("config/kiosk/etc/motd", "second\n");
+    there.repo.commit("second");
+    device.wait_file("/etc/motd", "second\n");
+    let state = "select name, rendered_version, encode(rendered_digest, 'hex'), fleet_revision, owner_fleet from devices";
+    let before = there.sql(state);
+    let documents = there.sql("select encode(digest, 'hex'), md5(body) from desired.rendered_specs r
+                               where exists (select from devices d where d.rendered_digest = r.digest)");
+    assert!(!documents.is_empty());
+    there.stop_service();
+    let tables = there.sql("select table_name from information_schema.tables where table_schema = 'desired'");
+    for table in tables.lines() {
+        there.sql(&format!("drop table desired.{table} cascade"));
+    }
+    there.start_service();
+    let head = there.repo.head();
+    there.wait_applied(&head);
+    assert_eq!(there.sql(state), before);
+    assert_eq!(
+        there.sql("select encode(digest, 'hex'), md5(body) from desired.rendered_specs r
+                   where exists (select from devices d where d.rendered_digest = r.digest)"),
+        documents
+    );
+    there.repo.write("config/kiosk/etc/motd", "third\n");
+    there.repo.commit("third");
+    device.wait_file("/etc/motd", "third\n");
+}
+
+#[test]
+fn the_embedded_database_survives_a_killed_service() {
+    let mut there = Installation::start_with(FILES, Database::Embedded, "{}");
+    let device = there.start_device("kiosk-1");
+    device.wait_file("/etc/motd", "first\n");
+    there.kill_service();
+    there.repo.write("config/kiosk/etc/motd", "second\n");
+    there.repo.commit("while the service is away");
+    there.start_service();
+    device.wait_file("/etc/motd", "second\n");
+    there.stop_service();
+}

@@ -1,0 +1,10 @@
+//! From a commit to files on devices and back, with the real programs, a real database, real Git and real TLS.
+//!
+//! The programs `fleet-agent` and `fleetctl` must have been built (`cargo build`); `tests/run.sh` does that.
+#![expect(clippy::print_stderr, reason = "the ends of logs, when a test fails")]
+
+mod access;
+mod commits;
+mod faults;
+mod harness;
+mod repositories;

@@ -1,0 +1,124 @@
+//! Content from repositories that manifests name, and sources that ResourceSyncs bring in; over HTTPS with credentials.
+
+use fleet_test::git_server::GitServer;
+use fleet_test::{GitRepo, TestDatabase};
+
+use crate::commits::FILES;
+use crate::harness::{Database, Installation, eventually};
+
+fn repository(name: &str, url: &str) -> String {
+    format!(
+        "apiVersion: flightctl.io/v1beta1\nkind: Repository\nmetadata:\n  name: {name}\nspec:\n  type: git\n  url: {url}\n"
+    )
+}
+
+/// A Git host with one bare repository, and the settings to reach it.
+fn host(repo: &GitRepo) -> (tempfile::TempDir, GitServer, String) {
+    let root = tempfile::Builder::new().prefix("shorebase-git").tempdir().unwrap();
+    std::fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    repo.git(&["clone", "--quiet", "--bare", ".", root.path().join("shared.git").to_str().unwrap()]);
+    let server = GitServer::start(root.path(), Some(("robot", "s3cret"))).unwrap();
+    let url = server.https_url("shared.git");
+    let prefix = url.strip_suffix("shared.git").unwrap().to_owned();
+    let password = root.path().join("password");
+    std::fs::write(&password, "s3cret\n").unwrap();
+    let ca = root.path().join("ca.pem");
+    std::fs::write(&ca, server.ca_pem()).unwrap();
+    let settings = format!(
+        "{{pollInterval: 1s, credentials: [{{urlPrefix: '{prefix}', username: robot, passwordFile: '{}', caFile: '{}'}}]}}",
+        password.display(),
+        ca.display(),
+    );
+    (root, server, settings)
+}
+
+#[test]
+fn content_of_another_repository_is_pinned_and_followed() {
+    let shared = GitRepo::init();
+    shared.write("base/etc/shared.conf", "one\n");
+    shared.commit("one");
+    let (root, server, settings) = host(&shared);
+    let url = server.https_url("shared.git");
+    let fleet = FILES[0].1.replace("          gitRef:\n            repository: .\n            path: config/kiosk\n",
+        "          gitRef:\n            repository: shared\n            targetRevision: main\n            path: /base\n");
+    let manifest = repository("shared", &url);
+    let files = [("fleets/kiosks.yaml", fleet.as_str()), FILES[3], ("repositories.yaml", manifest.as_str())];
+    let there = Installation::start_with(&files, Database::Own(TestDatabase::create()), &settings);
+    let device = there.start_device("kiosk-1");
+    device.wait_file("/etc/shared.conf", "one\n");
+
+    let push = |repo: &GitRepo| repo.git(&["push", "--quiet", root.path().join("shared.git").to_str().unwrap(), "main"]);
+    shared.write("base/etc/shared.conf", "two\n");
+    shared.commit("two");
+    push(&shared);
+    device.wait_file("/etc/shared.conf", "two\n");
+    // A change elsewhere in that repository makes no revision.
+    let revisions = there.sql("select count(*) from desired.fleet_revisions");
+    shared.write("other/file", "x\n");
+    let unrelated = shared.commit("unrelated");
+    push(&shared);
+    eventually("the other repository's commit to be seen", || {
+        (there.sql("select commit_id from desired.dependencies") == unrelated).then_some(())
+    });
+    assert_eq!(there.sql("select count(*) from desired.fleet_revisions"), revisions);
+    // The host goes away: what was pinned stays, and commits of the source are applied all the same.
+    drop(server);
+    there.repo.write("fleets/kiosks.yaml", fleet.replace("nowhere", "somewhere"));
+    let commit = there.repo.commit("a change while the other host is away");
+    there.wait_applied(&commit);
+    assert_eq!(device.file("/etc/shared.conf").as_deref(), Some("two\n"));
+    let log = there.service_log();
+    assert!(!log.contains("s3cret"), "a password is in the log");
+}
+
+#[test]
+fn a_resource_sync_brings_another_repository_in_and_takes_it_away() {
+    let shared = GitRepo::init();
+    for (path, content) in FILES {
+        shared.write(&format!("team/{path}"), content.replace("path: config/kiosk", "path: team/config/kiosk"));
+    }
+    shared.commit("a team's fleet");
+    let (_root, server, settings) = host(&shared);
+    let manifest = repository("shared", &server.https_url("shared.git"));
+    let sync = "apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata:\n  name: team\nspec:\n  repository: shared\n  targetRevision: main\n  path: /team\n";
+    let files = [("repositories.yaml", manifest.as_str()), ("sync.yaml", sync)];
+    let there = Installation::start_with(&files, Database::Own(TestDatabase::create()), &settings);
+    let device = there.start_device("kiosk-1");
+    device.wait_file("/etc/motd", "first\n");
+    let fleet = there.object("fleets", "kiosks").expect("the team's fleet");
+    assert_eq!(fleet["metadata"]["name"], "kiosks");
+
+    // The root repository may not define what the team defines.
+    there.repo.write("fleets/kiosks.yaml", "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata:\n  name: kiosks\nspec:\n  template:\n    spec: {}\n");
+    let conflict = there.repo.commit("a conflict");
+    let source = there.wait_refused(&conflict);
+    let text = source["status"]["diagnostics"].to_string();
+    assert!(text.contains("already defined by source team at team/fleets/kiosks.yaml:1"), "{text}");
+    assert_eq!(source["status"]["diagnostics"][0]["line"], 4);
+    there.repo.remove("fleets").remove("sync.yaml");
+    let commit = there.repo.commit("without the team");
+    there.wait_applied(&commit);
+    assert_eq!(there.sql("select name from desired.sources"), "main");
+    assert_eq!(there.sql("select count(*) from desired.fleets"), "0");
+    assert_eq!(device.file("/etc/motd").as_deref(), Some("first\n"), "a device keeps its last document");
+}
+
+#[test]
+fn a_repository_on_the_services_disk_needs_permission() {
+    let secret = GitRepo::init();
+    secret.write("etc/secret", "x\n");
+    secret.commit("secret");
+    let fleet = FILES[0].1.replace("repository: .\n", "repository: local\n            targetRevision: main\n");
+    let manifest = repository("local", &secret.url());
+    let files = [("fleets/kiosks.yaml", fleet.as_str()), FILES[3], ("repositories.yaml", manifest.as_str())];
+    let there = Installation::start(&files);
+    let head = there.repo.head();
+    eventually("the outcome", || {
+        let problem = there.sql("select problem from desired.fleets");
+        let source = there.object("sources", "main")?;
+        let refused = source["status"]["diagnostics"].to_string().contains("on the service's own disk");
+        (problem.contains("on the service's own disk") || (refused && source["status"]["observedCommit"] == head.as_str()))
+            .then_some(())
+    });
+    assert_eq!(there.sql("select count(*) from desired.file_trees"), "0");
+}
