@@ -74,6 +74,11 @@ pub(crate) fn applied(conditions: &mut Vec<Condition>, commit: &str, problems: u
     set_condition(conditions, Condition::new("Ready", ConditionStatus::True, reason, message, now));
 }
 
+/// Whether the conditions tell of a refused commit.
+pub(crate) fn is_refused(conditions: &[Condition]) -> bool {
+    conditions.iter().any(|condition| condition.kind == "Parsed" && condition.status == ConditionStatus::False)
+}
+
 /// A commit is refused; the last good one stays.
 pub(crate) fn refused(
     conditions: &mut Vec<Condition>,

@@ -141,6 +141,8 @@ impl Source {
             self.note_poll(&commit).await?;
             return Ok(Step::Refused);
         }
+        // Back at the applied commit after a refused one: what is shown must be about this commit again.
+        self.stale |= conditions::is_refused(&self.conditions);
         if self.applied.as_ref() == Some(&commit) && !self.stale && !self.outside_changed().await? {
             self.note_poll(&commit).await?;
             return Ok(Step::Unchanged);

@@ -156,18 +156,22 @@ fn a_bad_commit_changes_nothing_and_lint_says_the_same() {
             .map(|d| format!("{}:{}:{}: {} {}", d["file"].as_str().unwrap(), d["line"], d["column"], d["code"], d["message"]))
             .collect();
         assert!(told.iter().any(|line| line.starts_with(place)), "{what}: {told:#?}");
-        let lint = there.fleetctl(&["lint", "-o", "json", there.repo.path().to_str().unwrap()]);
+        let lint = there.lint(&["-o", "json"]);
         assert_eq!(lint.status.code(), Some(1), "{what}: {}", String::from_utf8_lossy(&lint.stderr));
         let lint: Value = serde_json::from_slice(&lint.stdout).unwrap();
         assert_eq!(lint["diagnostics"], source["status"]["diagnostics"], "{what}");
+        let human = String::from_utf8(there.lint(&[]).stdout).unwrap();
         let first = &told[0];
         let first_place = first.split(": ").next().unwrap();
+        assert!(human.contains(first_place), "{what}: {first_place} is not in\n{human}");
         let table = there.fleetctl_ok(&["get", "sources"]);
         assert!(table.contains(first_place), "{what}: {first_place} is not in\n{table}");
         there.repo.force(&good);
         eventually("the good commit to be seen again", || {
             let source = there.object("sources", "main")?;
-            (source["status"]["observedCommit"] == good.as_str()).then_some(())
+            let clean = source["status"]["diagnostics"].as_array()?.is_empty();
+            let ready = source["status"]["conditions"].to_string().contains("is applied");
+            (source["status"]["observedCommit"] == good.as_str() && clean && ready).then_some(())
         });
     }
     assert_eq!(there.sql("select name, rendered_version, change_seq from devices"), before);

@@ -110,10 +110,11 @@ pub(crate) enum Database {
 
 /// An installation.
 pub(crate) struct Installation {
+    // First: it ends before what it uses is removed.
+    service: Option<Process>,
     pub(crate) dir: TempDir,
     pub(crate) repo: GitRepo,
     pub(crate) database: Database,
-    service: Option<Process>,
     addresses: Option<[SocketAddr; 3]>,
     git_settings: String,
     pub(crate) source_url: String,
@@ -261,7 +262,18 @@ impl Installation {
             .arg("--ca")
             .arg(self.ca_file())
             .env("FLEETCTL_TOKEN", self.token(role))
-            .env("FLEETCTL_CONFIG", self.dir.path().join("no-such-config.yaml"))
+            .env("FLEETCTL_CONFIG", "/dev/null")
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap()
+    }
+
+    /// Runs `fleetctl lint` in the repository, as a person or CI would.
+    pub(crate) fn lint(&self, args: &[&str]) -> Output {
+        Command::new(program("fleetctl"))
+            .arg("lint")
+            .args(args)
+            .current_dir(self.repo.path())
             .env("NO_COLOR", "1")
             .output()
             .unwrap()

@@ -94,7 +94,8 @@ fn a_resource_sync_brings_another_repository_in_and_takes_it_away() {
     let source = there.wait_refused(&conflict);
     let text = source["status"]["diagnostics"].to_string();
     assert!(text.contains("already defined by source team at team/fleets/kiosks.yaml:1"), "{text}");
-    assert_eq!(source["status"]["diagnostics"][0]["line"], 4);
+    let conflict = source["status"]["diagnostics"].as_array().unwrap().iter().find(|d| d["code"] == "SB0592").unwrap();
+    assert_eq!((&conflict["line"], &conflict["column"]), (&4.into(), &9.into()));
     there.repo.remove("fleets").remove("sync.yaml");
     let commit = there.repo.commit("without the team");
     there.wait_applied(&commit);
