@@ -249,7 +249,7 @@ start_device() {
 device_id() { grep -aohE '\b[0-9a-v]{52}\b' "$work/$1.log" "$work/devices/$1"/etc/issue.d/* 2>/dev/null | head -n 1; }
 has_id() { [ -n "$(device_id "$1")" ]; }
 is_requested() { fleetctl get enrollmentrequests | grep -qF "$(device_id "$1" | cut -c 1-12)"; }
-commit_is_applied() { fleetctl get sources -o json | grep -qF "$1"; }
+commit_is_applied() { fleetctl get sources -o json | grep -qE "\"appliedCommit\": *\"$1\""; }
 device_file() {
     case $1 in
         kiosk-*) printf '%s' "$work/devices/$1/etc/kiosk/app.conf" ;;

@@ -1,7 +1,8 @@
 //! Every code a finding can carry, with its title and severity, in one table.
 //!
 //! Codes are stable: one that was given out keeps its meaning. `00` is about bytes, `01` about YAML and JSON, `02`
-//! about identity, `03` about the schema, `04` about meaning inside one document, `05` about the repository as a whole.
+//! about identity, `03` about the schema, `04` about meaning inside one document, `05` about the repository as a whole,
+//! `06` about what only the service can see.
 
 use fleet_model::Severity;
 
@@ -18,7 +19,7 @@ pub struct Code {
 
 macro_rules! codes {
     ($($name:ident = $code:literal, $severity:ident, $title:literal;)*) => {
-        $(pub(crate) const $name: Code = Code { code: $code, title: $title, severity: Severity::$severity };)*
+        $(#[doc = $title] pub const $name: Code = Code { code: $code, title: $title, severity: Severity::$severity };)*
 
         /// All codes, in order.
         pub const ALL: &[Code] = &[$($name),*];
@@ -99,6 +100,13 @@ codes! {
     MANIFEST_IS_CONTENT = "SB0507", Error, "a manifest lies inside the content it refers to";
     REPOSITORY_TYPE = "SB0508", Error, "the Repository is not a Git repository";
     BAD_CONTENT_PATH = "SB0509", Error, "a file of the content cannot lie on a device";
+
+    UNUSABLE_INPUT = "SB0601", Error, "the files that a Git reference names cannot be used";
+    DEFINED_ELSEWHERE = "SB0602", Error, "another source defines the resource";
+    NOTHING_LEFT = "SB0603", Error, "the commit would remove everything";
+    NOT_A_FILE = "SB0604", Error, "a manifest is not a regular file";
+    NOT_RENDERABLE = "SB0605", Error, "the specification cannot be rendered for any device";
+    SOURCE_PATH = "SB0606", Error, "the source's path is not in the commit";
 }
 
 /// The code of this text, such as `SB0301`.

@@ -244,7 +244,11 @@ impl RenderedVersion {
 impl TryFrom<i64> for RenderedVersion {
     type Error = IdError;
     fn try_from(number: i64) -> Result<Self, IdError> {
-        if number >= 0 { Ok(Self(number)) } else { Err(IdError::new("rendered version", &number.to_string(), "is negative")) }
+        if number >= 0 {
+            Ok(Self(number))
+        } else {
+            Err(IdError::new("rendered version", &number.to_string(), "is negative"))
+        }
     }
 }
 

@@ -9,10 +9,14 @@ pub type Labels = BTreeMap<String, String>;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
     /// The key breaks the rule.
-    #[error("label key {0:?} is not `[prefix/]name`: a name of at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit, and a DNS prefix of at most 253")]
+    #[error(
+        "label key {0:?} is not `[prefix/]name`: a name of at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit, and a DNS prefix of at most 253"
+    )]
     Key(String),
     /// The value breaks the rule.
-    #[error("label value {0:?} is not empty or at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit")]
+    #[error(
+        "label value {0:?} is not empty or at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit"
+    )]
     Value(String),
 }
 

@@ -116,10 +116,7 @@ mod tests {
 
     fn info(hostname: &str, serial: &str) -> SystemInfo {
         let more = [("hostname", hostname), ("productSerial", serial)];
-        SystemInfo {
-            more: more.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect(),
-            ..SystemInfo::default()
-        }
+        SystemInfo { more: more.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect(), ..SystemInfo::default() }
     }
 
     #[test]

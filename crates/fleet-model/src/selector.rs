@@ -80,7 +80,8 @@ impl LabelSelector {
 
     /// Whether neither part has an entry: selects nothing.
     pub fn is_empty(&self) -> bool {
-        self.match_labels.as_ref().is_none_or(Labels::is_empty) && self.match_expressions.as_ref().is_none_or(Vec::is_empty)
+        self.match_labels.as_ref().is_none_or(Labels::is_empty)
+            && self.match_expressions.as_ref().is_none_or(Vec::is_empty)
     }
 
     /// Whether `labels` satisfy every requirement. An empty selector matches nothing.
@@ -191,7 +192,10 @@ mod tests {
     fn the_shape_of_an_expression_is_checked() {
         let of = |e| LabelSelector { match_labels: None, match_expressions: Some(vec![e]) }.validate();
         assert!(matches!(of(expression("a", MatchOperator::In, &[])), Err(SelectorError::MissingValues { .. })));
-        assert!(matches!(of(expression("a", MatchOperator::Exists, &["x"])), Err(SelectorError::UnexpectedValues { .. })));
+        assert!(matches!(
+            of(expression("a", MatchOperator::Exists, &["x"])),
+            Err(SelectorError::UnexpectedValues { .. })
+        ));
         assert!(matches!(of(expression("a b", MatchOperator::Exists, &[])), Err(SelectorError::Label(_))));
     }
 }

@@ -22,6 +22,9 @@ pub(crate) struct Pinned {
     pub(crate) commit: CommitId,
 }
 
+/// The commit pinned last.
+type Slot = Arc<Mutex<Option<CommitId>>>;
+
 /// All repositories that manifests name.
 #[derive(Debug)]
 pub(crate) struct Dependencies {
@@ -29,7 +32,7 @@ pub(crate) struct Dependencies {
     store: Store,
     clock: Arc<dyn fleet_runtime::Clock>,
     /// By URL and revision: the commit pinned last. The lock is held while its mirror changes.
-    known: Mutex<HashMap<(String, String), Arc<Mutex<Option<CommitId>>>>>,
+    known: Mutex<HashMap<(String, String), Slot>>,
 }
 
 impl Dependencies {
@@ -37,7 +40,7 @@ impl Dependencies {
         Self { config, store, clock, known: Mutex::default() }
     }
 
-    async fn slot(&self, url: &str, revision: &str) -> Arc<Mutex<Option<CommitId>>> {
+    async fn slot(&self, url: &str, revision: &str) -> Slot {
         let mut known = self.known.lock().await;
         Arc::clone(known.entry((url.to_owned(), revision.to_owned())).or_default())
     }

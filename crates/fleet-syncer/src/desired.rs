@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fleet_git::GitError;
+use fleet_lint::codes::{self, Code};
 use fleet_lint::{PlacedManifest, TreeReport};
-use fleet_model::{DeviceSpec, Diagnostic, Digest, Fleet, Kind, Manifest, RepositorySpec, ResourceSync, Severity};
+use fleet_model::{DeviceSpec, Diagnostic, Digest, Fleet, Kind, Manifest, RepositorySpec, ResourceSync};
 use fleet_render::{PinnedInputs, Prepared, canonical, revision_digest, revision_name};
 use fleet_store::{FleetRow, ManifestRow, PinnedInput, RevisionRow, SourceDefinition, TreeFile};
 
@@ -40,21 +41,10 @@ pub(crate) enum BuildError {
     Retry(GitError),
 }
 
-/// Code of a finding about the files that a `gitRef` names.
-pub(crate) const INPUT_CODE: &str = "SB0591";
-/// Code of a finding about two sources that define one object.
-pub(crate) const CONFLICT_CODE: &str = "SB0592";
-/// Code of a finding about a commit that would remove everything.
-pub(crate) const NOTHING_LEFT_CODE: &str = "SB0593";
-/// Code of a finding about a manifest file that is no regular file.
-pub(crate) const IRREGULAR_CODE: &str = "SB0594";
-/// Code of a finding about a specification that cannot be rendered for any device.
-pub(crate) const RENDER_CODE: &str = "SB0595";
-
 /// A finding at a value of a manifest.
 pub(crate) fn finding_at(
     placed: &PlacedManifest,
-    code: &str,
+    code: Code,
     pointer: &str,
     message: impl Into<String>,
     hint: Option<String>,
@@ -65,8 +55,8 @@ pub(crate) fn finding_at(
         None => (parsed.line, parsed.column, parsed.line, parsed.column),
     };
     Diagnostic {
-        code: code.to_owned(),
-        severity: Severity::Error,
+        code: code.code.to_owned(),
+        severity: code.severity,
         message: message.into(),
         file: placed.path().to_owned(),
         line,
@@ -79,10 +69,10 @@ pub(crate) fn finding_at(
 }
 
 /// A finding about a file as a whole.
-pub(crate) fn finding_in_file(file: &str, code: &str, message: impl Into<String>) -> Diagnostic {
+pub(crate) fn finding_in_file(file: &str, code: Code, message: impl Into<String>) -> Diagnostic {
     Diagnostic {
-        code: code.to_owned(),
-        severity: Severity::Error,
+        code: code.code.to_owned(),
+        severity: code.severity,
         message: message.into(),
         file: file.to_owned(),
         line: 1,
@@ -183,7 +173,7 @@ async fn make_revision<E: std::fmt::Display>(
         Ok(inputs) => inputs,
         Err((index, InputProblem::Commit(reason))) => {
             let pointer = format!("{at}/config/{index}/gitRef/path");
-            return Ok(Made::Finding(Box::new(finding_at(placed, INPUT_CODE, &pointer, reason, None))));
+            return Ok(Made::Finding(Box::new(finding_at(placed, codes::UNUSABLE_INPUT, &pointer, reason, None))));
         }
         Err((_, InputProblem::Elsewhere(reason))) => return Ok(Made::Problem(reason)),
         Err((_, InputProblem::Retry(error))) => return Err(BuildError::Retry(error)),
@@ -194,15 +184,16 @@ async fn make_revision<E: std::fmt::Display>(
         let own = inputs.iter().all(|input| input.record.repository == fleet_model::SELF_REPOSITORY);
         let reason = error.to_string();
         return Ok(match own {
-            true => Made::Finding(Box::new(finding_at(placed, RENDER_CODE, at, reason, None))),
+            true => Made::Finding(Box::new(finding_at(placed, codes::NOT_RENDERABLE, at, reason, None))),
             false => Made::Problem(reason),
         });
     }
     let trees: Vec<(&str, Digest)> =
         inputs.iter().map(|input| (input.record.provider.as_str(), input.record.tree)).collect();
     let digest = revision_digest(spec, &trees);
-    let template = serde_json::to_value(spec)
-        .map_err(|error| BuildError::Refused(vec![finding_at(placed, RENDER_CODE, at, error.to_string(), None)]))?;
+    let template = serde_json::to_value(spec).map_err(|error| {
+        BuildError::Refused(vec![finding_at(placed, codes::NOT_RENDERABLE, at, error.to_string(), None)])
+    })?;
     Ok(Made::Revision { digest, template, inputs })
 }
 

@@ -168,9 +168,12 @@ impl InputReader<'_> {
             return Ok(());
         }
         let blobs = mirror.git.read_blobs(mirror.path, &missing, MAX_BLOB_BYTES, MAX_TREE_BYTES).await;
-        let blobs = blobs.map_err(|error| match error.kind {
-            fleet_git::GitErrorKind::TooLarge => InputProblem::Commit(error.message),
-            _ => InputProblem::Retry(error),
+        let blobs = blobs.map_err(|error| {
+            if error.kind == fleet_git::GitErrorKind::TooLarge {
+                InputProblem::Commit(error.message)
+            } else {
+                InputProblem::Retry(error)
+            }
         })?;
         for (oid, blob) in missing.into_iter().zip(blobs) {
             self.contents.insert(oid, Arc::from(&blob[..]));

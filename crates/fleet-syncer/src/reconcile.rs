@@ -93,7 +93,16 @@ impl Truth {
         Ok(Self { fleets, inventory })
     }
 
-    /// The revision a device should be at: (owner key, revision name, stand-alone?).
+    /// Labels, owner and revision of a device.
+    fn decide(&self, device: &DeviceRow) -> Decision {
+        let manifest_labels = self.inventory.get(&device.name).map(|entry| &entry.labels);
+        let labels = labels_in_force(&device.enrolled_labels, manifest_labels);
+        let ownership = decide_owner(&labels, &self.fleets, device.owner_fleet.as_deref());
+        let target = self.target(device, &ownership);
+        Decision { labels, ownership, target }
+    }
+
+    /// The revision a device should be at.
     fn target(&self, device: &DeviceRow, ownership: &Ownership) -> Target {
         if !ownership.contenders.is_empty() {
             let names = ownership.contenders.join(", ");
@@ -114,6 +123,13 @@ impl Truth {
             None => Target::Keep(None),
         }
     }
+}
+
+/// What is decided about a device before anything is rendered.
+struct Decision {
+    labels: Labels,
+    ownership: Ownership,
+    target: Target,
 }
 
 /// What a device should be rendered from.
@@ -144,67 +160,104 @@ pub(crate) async fn reconcile_devices(
         return Ok(outcome);
     }
     let truth = Truth::read(connection, org).await?;
-    let mut rendered: HashMap<(String, String, InputKey), Result<Digest, String>> = HashMap::new();
-    for chunk in devices.chunks(CHUNK) {
-        let mut documents = Vec::new();
-        let mut updates = Vec::new();
-        for device in chunk {
-            let manifest_labels = truth.inventory.get(&device.name).map(|entry| &entry.labels);
-            let labels = labels_in_force(&device.enrolled_labels, manifest_labels);
-            let ownership = decide_owner(&labels, &truth.fleets, device.owner_fleet.as_deref());
-            let target = truth.target(device, &ownership);
-            let unchanged_inputs = !force && !device.dirty && labels == device.labels && device.render_error.is_none();
-            let drawn = match &target {
-                Target::Keep(reason) => Drawn::Keep(reason.clone()),
-                Target::Revision { revision, .. }
-                    if unchanged_inputs
-                        && device.rendered_digest.is_some()
-                        && device.fleet_revision.as_ref() == Some(revision) =>
-                {
-                    Drawn::Same
-                }
-                Target::Revision { owner, revision } => {
-                    let ready = ready_revision(connection, org, owner, revision, cache).await?;
-                    let ready = match ready {
-                        Ok(ready) => ready,
-                        Err(reason) => {
-                            updates.extend(update(device, labels, ownership, Drawn::Keep(Some(reason))));
-                            continue;
-                        }
-                    };
-                    let subject = Subject { name: &device.name, labels: &labels };
-                    let key = (owner.clone(), revision.clone(), ready.prepared.input_key(&subject));
-                    let result = rendered.entry(key).or_insert_with(|| {
-                        outcome.renders += 1;
-                        match ready.prepared.render(&subject) {
-                            Ok(document) => {
-                                documents.push((document.digest, document.body));
-                                Ok(document.digest)
-                            }
-                            Err(error) => Err(error.to_string()),
-                        }
-                    });
-                    match result {
-                        Ok(digest) => Drawn::Document {
-                            digest: *digest,
-                            revision: revision.clone(),
-                            provenance: (ready.source.clone(), ready.commit.clone()),
-                        },
-                        Err(reason) => Drawn::Keep(Some(reason.clone())),
-                    }
-                }
-            };
-            updates.extend(update(device, labels, ownership, drawn));
+    let mut ready = HashMap::new();
+    for device in &devices {
+        if let Target::Revision { owner, revision } = truth.decide(device).target
+            && !ready.contains_key(&(owner.clone(), revision.clone()))
+        {
+            let prepared = ready_revision(connection, org, &owner, &revision, cache).await?;
+            ready.insert((owner, revision), prepared);
         }
-        insert_rendered(connection, &documents).await?;
-        outcome.new_versions += updates.iter().filter(|u| u.provenance.is_some()).count();
-        outcome.rows += updates.len();
-        update_devices(connection, org, now, &updates).await?;
     }
+    let mut draw = Draw { truth, ready, force, drawn: HashMap::new() };
+    let mut devices = devices;
+    while !devices.is_empty() {
+        let chunk: Vec<DeviceRow> = devices.drain(..devices.len().min(CHUNK)).collect();
+        // Rendering is work for the processor: done where it holds nobody up.
+        let (back, sheet) = tokio::task::spawn_blocking(move || {
+            let sheet = draw.sheet(&chunk);
+            (draw, sheet)
+        })
+        .await
+        .map_err(|error| StoreError::Corrupt { what: "rendering", reason: error.to_string() })?;
+        draw = back;
+        insert_rendered(connection, &sheet.documents).await?;
+        outcome.new_versions += sheet.updates.iter().filter(|u| u.provenance.is_some()).count();
+        outcome.rows += sheet.updates.len();
+        update_devices(connection, org, now, &sheet.updates).await?;
+    }
+    outcome.renders = draw.drawn.len();
     if outcome.rows > 0 {
         Channel::Devices.notify(connection, "").await?;
     }
     Ok(outcome)
+}
+
+/// Everything that rendering needs; no database, no waiting.
+struct Draw {
+    truth: Truth,
+    ready: HashMap<(String, String), Result<Arc<Ready>, String>>,
+    force: bool,
+    /// Documents by revision and inputs: each is made once.
+    drawn: HashMap<(String, String, InputKey), Result<Digest, String>>,
+}
+
+/// What has to be written for some devices.
+#[derive(Default)]
+struct Sheet {
+    documents: Vec<(Digest, Vec<u8>)>,
+    updates: Vec<DeviceUpdate>,
+}
+
+impl Draw {
+    fn sheet(&mut self, devices: &[DeviceRow]) -> Sheet {
+        let mut sheet = Sheet::default();
+        for device in devices {
+            let decision = self.truth.decide(device);
+            let drawn = self.draw(device, &decision, &mut sheet.documents);
+            sheet.updates.extend(update(device, decision.labels, decision.ownership, drawn));
+        }
+        sheet
+    }
+
+    fn draw(&mut self, device: &DeviceRow, decision: &Decision, documents: &mut Vec<(Digest, Vec<u8>)>) -> Drawn {
+        let (owner, revision) = match &decision.target {
+            Target::Keep(reason) => return Drawn::Keep(reason.clone()),
+            Target::Revision { owner, revision } => (owner, revision),
+        };
+        let unchanged_inputs = !self.force
+            && !device.dirty
+            && decision.labels == device.labels
+            && device.render_error.is_none()
+            && device.rendered_digest.is_some()
+            && device.owner_fleet == decision.ownership.owner
+            && device.fleet_revision.as_ref() == Some(revision);
+        if unchanged_inputs {
+            return Drawn::Same;
+        }
+        let ready = match self.ready.get(&(owner.clone(), revision.clone())) {
+            Some(Ok(ready)) => Arc::clone(ready),
+            Some(Err(reason)) => return Drawn::Keep(Some(reason.clone())),
+            None => return Drawn::Keep(Some(format!("revision {revision} of {owner} was not read"))),
+        };
+        let subject = Subject { name: &device.name, labels: &decision.labels };
+        let key = (owner.clone(), revision.clone(), ready.prepared.input_key(&subject));
+        let result = self.drawn.entry(key).or_insert_with(|| match ready.prepared.render(&subject) {
+            Ok(document) => {
+                documents.push((document.digest, document.body));
+                Ok(document.digest)
+            }
+            Err(error) => Err(error.to_string()),
+        });
+        match result {
+            Ok(digest) => Drawn::Document {
+                digest: *digest,
+                revision: revision.clone(),
+                provenance: (ready.source.clone(), ready.commit.clone()),
+            },
+            Err(reason) => Drawn::Keep(Some(reason.clone())),
+        }
+    }
 }
 
 /// What rendering says about one device.
@@ -232,6 +285,13 @@ fn update(device: &DeviceRow, labels: Labels, ownership: Ownership, drawn: Drawn
             let version = RenderedVersion::try_from(next).unwrap_or(present);
             (Some(digest), version, Some(revision), Some(provenance), None)
         }
+    };
+    // The device is ahead of us: the database was restored. It gets its document under a version it does not know yet.
+    let version = match digest {
+        Some(_) if device.reported_version > version.get() => {
+            RenderedVersion::try_from(device.reported_version.saturating_add(1)).unwrap_or(version)
+        }
+        Some(_) | None => version,
     };
     let visible = version != present
         || labels != device.labels
@@ -348,8 +408,14 @@ mod tests {
         let fresh = update(&device(), Labels::new(), owned(), document(b"new", "r-2")).unwrap();
         assert_eq!((fresh.visible, fresh.rendered_version.get()), (true, 8));
         let restored = DeviceRow { rendered_version: 2, ..device() };
-        let update = update(&restored, Labels::new(), owned(), document(b"new", "r-2")).unwrap();
-        assert_eq!(update.rendered_version.get(), 8, "the device reported 7");
+        let fresh = update(&restored, Labels::new(), owned(), document(b"new", "r-2")).unwrap();
+        assert_eq!(fresh.rendered_version.get(), 8, "the device reported 7");
+        let same = update(&restored, Labels::new(), owned(), document(b"old", "r-1")).unwrap();
+        assert_eq!(
+            (same.rendered_version.get(), same.visible),
+            (8, true),
+            "the same document, but not an older version"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use fleet_git::{ChangeKind, EntryMode, GitError, ObjectId, TreeEntry, WorkerPool};
+use fleet_git::{ChangeKind, EntryMode, GitError, GitErrorKind, ObjectId, TreeEntry, WorkerPool};
 use fleet_lint::{MAX_FILE_BYTES, ParsedFile, is_candidate, parse_file};
 use fleet_model::CommitId;
 
@@ -154,9 +154,17 @@ async fn parse_candidates(
         let oids: Vec<ObjectId> = batch.iter().map(|(_, oid)| *oid).collect();
         let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
         let blobs = mirror.git.read_blobs(mirror.path, &oids, limit, MAX_TOTAL_BYTES).await?;
-        for ((path, oid), blob) in batch.iter().zip(blobs) {
-            parsed.insert(path.clone(), (*oid, Arc::new(parse_file(path, &blob))));
-        }
+        let work: Vec<(String, ObjectId, _)> =
+            batch.iter().zip(blobs).map(|((path, oid), blob)| (path.clone(), *oid, blob)).collect();
+        // Parsing is work for the processor: done where it holds nobody up.
+        let done = tokio::task::spawn_blocking(move || {
+            let parse = |(path, oid, blob): (String, ObjectId, bytes::Bytes)| {
+                let file = Arc::new(parse_file(&path, &blob));
+                (path, (oid, file))
+            };
+            work.into_iter().map(parse).collect::<Vec<_>>()
+        });
+        parsed.extend(done.await.map_err(|error| GitError::new(GitErrorKind::Other, error.to_string()))?);
     }
     Ok(parsed)
 }

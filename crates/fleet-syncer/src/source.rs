@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fleet_git::{GitError, Remote, WorkerPool};
-use fleet_lint::{TreeReport, check_tree, has_errors};
+use fleet_lint::{TreeReport, check_tree, codes, has_errors};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, Manifest};
 use fleet_runtime::Clock;
 use fleet_store::{
@@ -28,6 +28,9 @@ use crate::snapshot::{Mirror, Snapshot};
 
 /// How old the noted time of the last poll may get before it is written again though nothing else changed.
 const POLL_NOTE_SECONDS: i64 = 30;
+
+/// The most findings that are kept of one commit.
+const MAX_DIAGNOSTICS: usize = 500;
 
 /// What all sources share.
 #[derive(Debug)]
@@ -129,6 +132,11 @@ impl Source {
         result
     }
 
+    /// Somebody wants to know: the next look is noted whatever it finds.
+    pub(crate) fn asked(&mut self) {
+        self.noted_poll = None;
+    }
+
     fn forget(&mut self) {
         self.stale = true;
         self.refused = None;
@@ -163,7 +171,7 @@ impl Source {
         let path_missing = !snapshot.has_path(&self.definition.path);
         if path_missing {
             let message = format!("the source's path {:?} is not in commit {}", self.definition.path, commit.short());
-            diagnostics.push(finding_in_file(&self.definition.path, desired::INPUT_CODE, message));
+            diagnostics.push(finding_in_file(&self.definition.path, codes::SOURCE_PATH, message));
         }
         if has_errors(&diagnostics) {
             let reason = if path_missing { RefusalReason::PathMissing } else { RefusalReason::ParseError };
@@ -322,7 +330,7 @@ impl Source {
                     commit.short(),
                     self.definition.path
                 );
-                let finding = finding_in_file(&self.definition.path, desired::NOTHING_LEFT_CODE, message);
+                let finding = finding_in_file(&self.definition.path, codes::NOTHING_LEFT, message);
                 (RefusalReason::NothingLeft, vec![finding])
             }
         };
@@ -335,15 +343,15 @@ impl Source {
     fn conflict(&self, report: &TreeReport, kind: Kind, name: &str, message: String) -> Diagnostic {
         let placed = report.manifests.iter().find(|p| p.manifest().kind() == kind && p.manifest().name() == name);
         match placed {
-            Some(placed) => desired::finding_at(placed, desired::CONFLICT_CODE, "/metadata/name", message, None),
-            None => finding_in_file(&self.definition.path, desired::CONFLICT_CODE, message),
+            Some(placed) => desired::finding_at(placed, codes::DEFINED_ELSEWHERE, "/metadata/name", message, None),
+            None => finding_in_file(&self.definition.path, codes::DEFINED_ELSEWHERE, message),
         }
     }
 
     fn irregular_files(&self, snapshot: &Snapshot) -> Vec<Diagnostic> {
         let finding = |(path, _)| {
             let message = "is a symbolic link or a submodule; manifests must be regular files";
-            finding_in_file(path, desired::IRREGULAR_CODE, format!("{path} {message}"))
+            finding_in_file(path, codes::NOT_A_FILE, format!("{path} {message}"))
         };
         snapshot.irregular_candidates(&self.definition.path).map(finding).collect()
     }
@@ -352,9 +360,14 @@ impl Source {
         &mut self,
         commit: CommitId,
         reason: RefusalReason,
-        diagnostics: Vec<Diagnostic>,
+        mut diagnostics: Vec<Diagnostic>,
         remember: bool,
     ) -> Result<Step, RunError> {
+        // Errors come first where there are more than anybody reads.
+        if diagnostics.len() > MAX_DIAGNOSTICS {
+            diagnostics.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.severity));
+            diagnostics.truncate(MAX_DIAGNOSTICS);
+        }
         let (org, name) = (self.shared.config.org, self.definition.name.clone());
         conditions::refused(
             &mut self.conditions,

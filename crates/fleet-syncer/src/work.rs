@@ -230,7 +230,10 @@ async fn source_loop(
         tokio::select! {
             () = token.cancelled() => return,
             () = tokio::time::sleep(delay) => {}
-            () = wake.notified() => tokio::time::sleep(SETTLE).await,
+            () = wake.notified() => {
+                tokio::time::sleep(SETTLE).await;
+                source.asked();
+            }
         }
     }
 }

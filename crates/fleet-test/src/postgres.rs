@@ -102,7 +102,7 @@ impl TestPostgres {
     /// Clears what a killed guard left, makes a new cluster and starts a guard that runs it.
     fn create(&self, user: Option<&ServerUser>, idle_seconds: u32) -> Result<()> {
         self.end_orphan()?;
-        for left in ["ready", "keep", "data", "s"] {
+        for left in ["ready", "keep", "data", "s", "server.log", "guard.log"] {
             let path = self.dir.join(left);
             let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             if let Err(error) = removed

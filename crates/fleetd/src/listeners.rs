@@ -68,7 +68,9 @@ impl ListenerTls {
             }
             match build(self.audience, &self.names, self.own.as_ref(), &self.dir, &self.authority, &self.clock) {
                 Ok(config) => self.current.store(config),
-                Err(error) => warn!(error = format!("{error:#}"), "Cannot refresh a server certificate; keeping the old one"),
+                Err(error) => {
+                    warn!(error = format!("{error:#}"), "Cannot refresh a server certificate; keeping the old one")
+                }
             }
         }
     }

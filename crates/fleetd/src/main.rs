@@ -72,7 +72,8 @@ where
     let config = argument.load()?;
     init_logging(&config.log_level, config.log_format)?;
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(run(config))
 }
 
@@ -80,7 +81,8 @@ where
 fn check_config(argument: &ConfigArgument) -> ExitCode {
     match argument.load() {
         Ok(config) => {
-            let database = if config.database.url.is_some() { "a database of your own" } else { "the embedded database" };
+            let database =
+                if config.database.url.is_some() { "a database of your own" } else { "the embedded database" };
             println!("{}: good; {} sources, {database}", argument.config.display(), config.sources.len());
             ExitCode::SUCCESS
         }

@@ -204,9 +204,9 @@ impl Parts<'_> {
         let providers: Vec<_> = self.config.auth.oidc.iter().cloned().collect();
         let auth = Authenticator::new(Arc::clone(&self.clock), local.as_ref(), &providers)?;
         let agent_ca_pem = match &self.config.agent_api.certificate {
-            Some((chain, _)) => Some(
-                std::fs::read_to_string(chain).with_context(|| format!("cannot read {}", chain.display()))?,
-            ),
+            Some((chain, _)) => {
+                Some(std::fs::read_to_string(chain).with_context(|| format!("cannot read {}", chain.display()))?)
+            }
             None => None,
         };
         let config = UserApiConfig {
@@ -247,14 +247,8 @@ impl Parts<'_> {
             device_certificate_lifetime: self.config.certificates.device,
         };
         let metrics = SyncerMetrics::register(registry.sub_registry_with_prefix("syncer"));
-        let syncer = Syncer::new(
-            config,
-            self.store.clone(),
-            git,
-            Arc::clone(&self.authority),
-            Arc::clone(&self.clock),
-            metrics,
-        );
+        let syncer =
+            Syncer::new(config, self.store.clone(), git, Arc::clone(&self.authority), Arc::clone(&self.clock), metrics);
         supervisor.spawn("syncer", syncer.run(supervisor.shutdown()));
         Ok(())
     }

@@ -60,8 +60,14 @@ const ALLOWED: [(&str, &[&str]); 17] = [
 ];
 
 /// More edges that tests of a crate may have. All may use `fleet-test`.
-const ALLOWED_IN_TESTS: [(&str, &str); 3] =
-    [("fleetd", "fleet-agent"), ("fleet-agent-api", "fleet-agent"), ("fleet-http", "fleet-pki")];
+const ALLOWED_IN_TESTS: [(&str, &str); 6] = [
+    ("fleetctl", "fleet-http"),
+    ("fleetctl", "fleet-store"),
+    ("fleetctl", "fleet-user-api"),
+    ("fleetd", "fleet-agent"),
+    ("fleet-agent-api", "fleet-agent"),
+    ("fleet-http", "fleet-pki"),
+];
 
 /// Each outside world has one crate: (library, crates that may use it, crates whose tests may).
 const OUTSIDE: [(&str, &[&str], &[&str]); 6] = [

@@ -1,4 +1,8 @@
 //! Reads fields of a YAML mapping one by one; every problem is noted with its path, and reading goes on.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of YAML's kinds of values one is expected, whatever the others are"
+)]
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -138,7 +142,10 @@ impl Fields {
         match parse_duration(&text) {
             Some(duration) if (low..=high).contains(&duration) => Some(duration),
             Some(_) => {
-                self.problem(key, format_args!("{text} is out of range: {} to {} seconds", low.as_secs(), high.as_secs()));
+                self.problem(
+                    key,
+                    format_args!("{text} is out of range: {} to {} seconds", low.as_secs(), high.as_secs()),
+                );
                 None
             }
             None => {

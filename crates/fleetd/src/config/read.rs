@@ -18,9 +18,7 @@ use serde_yaml::Value;
 use zeroize::Zeroizing;
 
 use super::fields::{Fields, Problems};
-use super::{
-    AuthConfig, CertificateConfig, Config, ConfigErrors, DatabaseConfig, GitConfig, ListenerConfig,
-};
+use super::{AuthConfig, CertificateConfig, Config, ConfigErrors, DatabaseConfig, GitConfig, ListenerConfig};
 
 /// Environment variables that take the place of values in the file, with what they set.
 pub const ENVIRONMENT: [(&str, &str); 7] = [
@@ -53,10 +51,8 @@ pub fn load(file: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result
 
 fn parse(file: &Path, text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
     let problems: Problems = Rc::new(RefCell::new(Vec::new()));
-    let document: Value = serde_yaml::from_str(text).map_err(|error| ConfigErrors {
-        file: file.to_owned(),
-        problems: vec![format!("not valid YAML: {error}")],
-    })?;
+    let document: Value = serde_yaml::from_str(text)
+        .map_err(|error| ConfigErrors { file: file.to_owned(), problems: vec![format!("not valid YAML: {error}")] })?;
     let document = overlay(document, environment);
     let config = read(Fields::new("", document, &problems), file);
     let problems = problems.take();
@@ -65,10 +61,7 @@ fn parse(file: &Path, text: &str, environment: &dyn Fn(&str) -> Option<String>) 
 
 /// Puts variables of the environment in their places.
 fn overlay(document: Value, environment: &dyn Fn(&str) -> Option<String>) -> Value {
-    let mut document = match document {
-        Value::Null => Value::Mapping(serde_yaml::Mapping::new()),
-        other => other,
-    };
+    let mut document = if document.is_null() { Value::Mapping(serde_yaml::Mapping::new()) } else { document };
     for (variable, place) in ENVIRONMENT {
         let Some(text) = environment(variable).filter(|text| !text.is_empty()) else { continue };
         let mut at = &mut document;
@@ -243,7 +236,8 @@ fn read_git(mut section: Fields, beside: &Path) -> GitConfig {
 
 fn read_credential(mut item: Fields, beside: &Path) -> Option<GitCredential> {
     let url_prefix = item.required_text("urlPrefix");
-    if !url_prefix.is_empty() && !(url_prefix.starts_with("https://") && url_prefix[8..].contains('/')) {
+    let has_host = url_prefix.strip_prefix("https://").is_some_and(|rest| rest.contains('/'));
+    if !url_prefix.is_empty() && !has_host {
         item.problem("urlPrefix", "must start with https:// and name a host followed by a /");
     }
     let username = item.text("username");

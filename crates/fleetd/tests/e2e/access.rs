@@ -24,11 +24,8 @@ fn ask(there: &Installation, identity: Option<&ClientIdentity>, path: &str) -> O
 fn request(tls: rustls::ClientConfig, url: String, token: Option<&str>) -> Option<(u16, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .timeout(Duration::from_secs(10))
-            .build()
-            .unwrap();
+        let client =
+            reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(Duration::from_secs(10)).build().unwrap();
         let mut request = client.get(url);
         if let Some(token) = token {
             request = request.bearer_auth(token);
@@ -43,7 +40,13 @@ fn management(authority: &CertificateAuthority, clock: &dyn Clock, life: Duratio
     let name = key.device_name().to_string();
     let csr = DeviceCsr::parse(&key.csr_pem(&name).unwrap()).unwrap();
     let issued = authority
-        .sign_device(&csr, DeviceSigner::DeviceEnrollment, fleet_model::OrgId::DEFAULT, clock.now(), Lifetime::at_most(life))
+        .sign_device(
+            &csr,
+            DeviceSigner::DeviceEnrollment,
+            fleet_model::OrgId::DEFAULT,
+            clock.now(),
+            Lifetime::at_most(life),
+        )
         .unwrap();
     (name, key.client_identity(&issued.chain_pem))
 }
@@ -102,8 +105,10 @@ fn only_a_devices_own_valid_certificate_gets_its_document() {
     refused("an expired certificate", ask(&there, Some(&expired), &rendered(&expired_name)));
     let enrolment = enrolment_identity(&authority);
     refused("an enrolment certificate", ask(&there, Some(&enrolment), &rendered(&name)));
-    refused("a management certificate that asks for enrolments",
-        ask(&there, Some(&identity), &format!("/api/v1/enrollmentrequests/{other}")));
+    refused(
+        "a management certificate that asks for enrolments",
+        ask(&there, Some(&identity), &format!("/api/v1/enrollmentrequests/{other}")),
+    );
 
     // Revocation works without the device's help.
     there.sql(&format!("update certificates set revoked_at = now() where device = '{name}'"));
@@ -129,9 +134,8 @@ fn only_a_devices_own_valid_certificate_gets_its_document() {
 fn enrolment_identity(authority: &CertificateAuthority) -> ClientIdentity {
     let key = DeviceKey::generate().unwrap();
     let csr = DeviceCsr::parse(&key.csr_pem("client-enrollment").unwrap()).unwrap();
-    let issued = authority
-        .sign_enrollment(&csr, fleet_model::OrgId::DEFAULT, SystemClock.now(), Lifetime::days(1))
-        .unwrap();
+    let issued =
+        authority.sign_enrollment(&csr, fleet_model::OrgId::DEFAULT, SystemClock.now(), Lifetime::days(1)).unwrap();
     key.client_identity(&issued.chain_pem)
 }
 

@@ -135,13 +135,24 @@ fn a_bad_commit_changes_nothing_and_lint_says_the_same() {
     let good = there.repo.head();
     there.wait_applied(&good);
     let fleet = FILES[0].1;
-    let duplicate = "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata: {name: kiosks}\nspec: {template: {spec: {}}}\n";
+    let duplicate =
+        "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata: {name: kiosks}\nspec: {template: {spec: {}}}\n";
     let broken: [(&str, &str, String, &str); 5] = [
         ("a typo in kind", "fleets/kiosks.yaml", fleet.replace("kind: Fleet", "kind: Flet"), "fleets/kiosks.yaml:2:"),
         ("a duplicate name", "fleets/z.yaml", duplicate.to_owned(), "fleets/z.yaml:3:"),
-        ("a bad indent", "fleets/kiosks.yaml", fleet.replace("  name: kiosks", "\tname: kiosks"), "fleets/kiosks.yaml:4:"),
+        (
+            "a bad indent",
+            "fleets/kiosks.yaml",
+            fleet.replace("  name: kiosks", "\tname: kiosks"),
+            "fleets/kiosks.yaml:4:",
+        ),
         ("an unknown field", "fleets/kiosks.yaml", fleet.replace("matchLabels", "matchLabel"), "fleets/kiosks.yaml:7:"),
-        ("a missing directory", "fleets/kiosks.yaml", fleet.replace("config/kiosk", "config/kioks"), "fleets/kiosks.yaml:15:"),
+        (
+            "a missing directory",
+            "fleets/kiosks.yaml",
+            fleet.replace("config/kiosk", "config/kioks"),
+            "fleets/kiosks.yaml:15:",
+        ),
     ];
     let before = there.sql("select name, rendered_version, change_seq from devices");
     for (what, file, content, place) in broken {
@@ -153,7 +164,9 @@ fn a_bad_commit_changes_nothing_and_lint_says_the_same() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|d| format!("{}:{}:{}: {} {}", d["file"].as_str().unwrap(), d["line"], d["column"], d["code"], d["message"]))
+            .map(|d| {
+                format!("{}:{}:{}: {} {}", d["file"].as_str().unwrap(), d["line"], d["column"], d["code"], d["message"])
+            })
             .collect();
         assert!(told.iter().any(|line| line.starts_with(place)), "{what}: {told:#?}");
         let lint = there.lint(&["-o", "json"]);
@@ -200,10 +213,13 @@ fn dropped_desired_state_comes_back_from_git_with_the_same_digests() {
     there.repo.write("config/kiosk/etc/motd", "second\n");
     there.repo.commit("second");
     device.wait_file("/etc/motd", "second\n");
-    let state = "select name, rendered_version, encode(rendered_digest, 'hex'), fleet_revision, owner_fleet from devices";
+    let state =
+        "select name, rendered_version, encode(rendered_digest, 'hex'), fleet_revision, owner_fleet from devices";
     let before = there.sql(state);
-    let documents = there.sql("select encode(digest, 'hex'), md5(body) from desired.rendered_specs r
-                               where exists (select from devices d where d.rendered_digest = r.digest)");
+    let documents = there.sql(
+        "select encode(digest, 'hex'), md5(body) from desired.rendered_specs r
+                               where exists (select from devices d where d.rendered_digest = r.digest)",
+    );
     assert!(!documents.is_empty());
     there.stop_service();
     let tables = there.sql("select table_name from information_schema.tables where table_schema = 'desired'");
@@ -215,8 +231,10 @@ fn dropped_desired_state_comes_back_from_git_with_the_same_digests() {
     there.wait_applied(&head);
     assert_eq!(there.sql(state), before);
     assert_eq!(
-        there.sql("select encode(digest, 'hex'), md5(body) from desired.rendered_specs r
-                   where exists (select from devices d where d.rendered_digest = r.digest)"),
+        there.sql(
+            "select encode(digest, 'hex'), md5(body) from desired.rendered_specs r
+                   where exists (select from devices d where d.rendered_digest = r.digest)"
+        ),
         documents
     );
     there.repo.write("config/kiosk/etc/motd", "third\n");

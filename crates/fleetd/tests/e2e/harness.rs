@@ -387,8 +387,6 @@ impl Device {
 
     /// Waits until a file is gone.
     pub(crate) fn wait_gone(&self, path: &str) {
-        eventually(&format!("{path} on {} to be gone", self.hostname), || {
-            (!self.path(path).exists()).then_some(())
-        });
+        eventually(&format!("{path} on {} to be gone", self.hostname), || (!self.path(path).exists()).then_some(()));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The programs `fleet-agent` and `fleetctl` must have been built (`cargo build`); `tests/run.sh` does that.
 #![expect(clippy::print_stderr, reason = "the ends of logs, when a test fails")]
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that does not work")]
 
 mod access;
 mod commits;

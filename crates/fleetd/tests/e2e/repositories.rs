@@ -47,7 +47,8 @@ fn content_of_another_repository_is_pinned_and_followed() {
     let device = there.start_device("kiosk-1");
     device.wait_file("/etc/shared.conf", "one\n");
 
-    let push = |repo: &GitRepo| repo.git(&["push", "--quiet", root.path().join("shared.git").to_str().unwrap(), "main"]);
+    let push =
+        |repo: &GitRepo| repo.git(&["push", "--quiet", root.path().join("shared.git").to_str().unwrap(), "main"]);
     shared.write("base/etc/shared.conf", "two\n");
     shared.commit("two");
     push(&shared);
@@ -89,12 +90,15 @@ fn a_resource_sync_brings_another_repository_in_and_takes_it_away() {
     assert_eq!(fleet["metadata"]["name"], "kiosks");
 
     // The root repository may not define what the team defines.
-    there.repo.write("fleets/kiosks.yaml", "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata:\n  name: kiosks\nspec:\n  template:\n    spec: {}\n");
+    there.repo.write(
+        "fleets/kiosks.yaml",
+        "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata:\n  name: kiosks\nspec:\n  template:\n    spec: {}\n",
+    );
     let conflict = there.repo.commit("a conflict");
     let source = there.wait_refused(&conflict);
     let text = source["status"]["diagnostics"].to_string();
     assert!(text.contains("already defined by source team at team/fleets/kiosks.yaml:1"), "{text}");
-    let conflict = source["status"]["diagnostics"].as_array().unwrap().iter().find(|d| d["code"] == "SB0592").unwrap();
+    let conflict = source["status"]["diagnostics"].as_array().unwrap().iter().find(|d| d["code"] == "SB0602").unwrap();
     assert_eq!((&conflict["line"], &conflict["column"]), (&4.into(), &9.into()));
     there.repo.remove("fleets").remove("sync.yaml");
     let commit = there.repo.commit("without the team");
@@ -118,8 +122,9 @@ fn a_repository_on_the_services_disk_needs_permission() {
         let problem = there.sql("select problem from desired.fleets");
         let source = there.object("sources", "main")?;
         let refused = source["status"]["diagnostics"].to_string().contains("on the service's own disk");
-        (problem.contains("on the service's own disk") || (refused && source["status"]["observedCommit"] == head.as_str()))
-            .then_some(())
+        (problem.contains("on the service's own disk")
+            || (refused && source["status"]["observedCommit"] == head.as_str()))
+        .then_some(())
     });
     assert_eq!(there.sql("select count(*) from desired.file_trees"), "0");
 }

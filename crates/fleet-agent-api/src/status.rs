@@ -1,0 +1,118 @@
+//! What a device says it is: read, checked, and answered when it is durable.
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use fleet_http::{ApiError, PeerConnection, read_json};
+use fleet_model::{ConfigStatus, DeviceStatus, RenderedVersion, StatusWord};
+use fleet_store::{IndexedDevice, StatusReport};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::answer::device_answer;
+use crate::derive::derive;
+use crate::failure::{check_kind, has_nul, path_name};
+use crate::poll::MAX_VERSION;
+use crate::{AgentApi, Shared};
+
+/// The largest status.
+const MAX_BODY: usize = 1024 * 1024;
+
+/// A device as an agent sends it: of its parts only the name and the status matter.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SentDevice {
+    #[serde(default)]
+    api_version: String,
+    kind: String,
+    metadata: SentMetadata,
+    status: DeviceStatus,
+}
+
+#[derive(Deserialize)]
+struct SentMetadata {
+    #[serde(default)]
+    name: String,
+}
+
+/// `PUT /devices/{name}/status`: 200 with the device once the status is durable.
+pub(crate) async fn replace(
+    State(api): State<AgentApi>,
+    path: Result<Path<String>, PathRejection>,
+    peer: PeerConnection,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let name = path_name(path)?;
+    let api = &*api.0;
+    let caller = api.device_caller(&peer, Some(&name))?;
+    let slot = api.slot(&caller.key).await?;
+    let device = slot.device();
+    api.check_device(&peer, &caller, &device)?;
+    let sent: SentDevice = read_json(request, MAX_BODY).await?;
+    check_kind(&sent.api_version, &sent.kind, "Device")?;
+    if sent.metadata.name != name {
+        return Err(ApiError::bad_request("metadata.name is not the name in the path"));
+    }
+    let mut status = sent.status;
+    let reported = reported_version(&status.config)?;
+    let derived = derive(&status, api.wanted_image(&device, reported).await.as_deref());
+    status.summary.status = derived.summary.to_owned();
+    status.applications_summary.status = derived.applications.to_owned();
+    let report = StatusReport {
+        org: caller.key.0,
+        name: caller.key.1.clone(),
+        document: text_of(&status)?,
+        received_at: api.clock.now().into(),
+        reported_version: reported,
+        summary: derived.summary.to_owned(),
+        applications: derived.applications.to_owned(),
+        update: derived.update,
+        update_reason: derived.update_reason,
+        update_message: derived.update_message,
+    };
+    let written = api.write_status(report).await?;
+    api.heard_of(&slot, None);
+    status.updated = StatusWord::new(written.updated);
+    let status = RawValue::from_string(text_of(&status)?).map_err(ApiError::internal)?;
+    Ok(device_answer(&slot.device(), None, Some(&status)))
+}
+
+/// `PATCH /devices/{name}/status`.
+pub(crate) async fn patch(
+    State(api): State<AgentApi>,
+    path: Result<Path<String>, PathRejection>,
+    peer: PeerConnection,
+) -> Result<Response, ApiError> {
+    api.0.device_caller(&peer, Some(&path_name(path)?))?;
+    Err(ApiError::not_implemented("a status cannot be patched here: send it whole with PUT"))
+}
+
+fn text_of(status: &DeviceStatus) -> Result<String, ApiError> {
+    let text = serde_json::to_string(status).map_err(ApiError::internal)?;
+    if has_nul(&text) {
+        return Err(ApiError::bad_request("the status holds a NUL character (\\u0000)"));
+    }
+    Ok(text)
+}
+
+fn reported_version(config: &ConfigStatus) -> Result<i64, ApiError> {
+    let text = config.rendered_version.as_str();
+    if text.is_empty() {
+        return Ok(0);
+    }
+    match text.parse::<RenderedVersion>() {
+        Ok(version) if version.get() <= MAX_VERSION => Ok(version.get()),
+        Ok(_) => Err(ApiError::bad_request(format!("status.config.renderedVersion is above {MAX_VERSION}"))),
+        Err(error) => Err(ApiError::bad_request(format!("status.config.renderedVersion: {error}"))),
+    }
+}
+
+impl Shared {
+    /// The operating-system image of the document that the device should have, when it reports to have it. A document
+    /// that cannot be had now is passed over: the next status looks again.
+    async fn wanted_image(&self, device: &IndexedDevice, reported: i64) -> Option<String> {
+        let digest = device.rendered_digest.filter(|_| reported > 0 && device.rendered_version == reported)?;
+        let spec = self.specs.get(&self.store, digest, &self.metrics.poll_sql_statements).await.ok()?;
+        spec.os_image.clone()
+    }
+}

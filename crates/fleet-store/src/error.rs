@@ -1,0 +1,69 @@
+//! What can go wrong with the database, by what failed.
+
+/// Result of a database operation.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// A failed database operation.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database could not be reached or answered badly.
+    #[error("database: {0}")]
+    Database(#[source] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("database migration: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// The database URL does not parse.
+    #[error("database URL: {0}")]
+    Url(#[source] sqlx::Error),
+    /// A stored value does not fit its type: the database was changed by something else.
+    #[error("stored {what} does not fit: {reason}")]
+    Corrupt {
+        /// The table and column.
+        what: &'static str,
+        /// What the parser said.
+        reason: String,
+    },
+    /// The caller's lease was taken over; nothing was written.
+    #[error("lease {name:?} is held by somebody else; nothing was written")]
+    Fenced {
+        /// The lease's name.
+        name: String,
+    },
+    /// Somebody else changed the row first; nothing was written.
+    #[error("{what} changed meanwhile; nothing was written")]
+    Conflict {
+        /// What changed.
+        what: String,
+    },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl StoreError {
+    /// Whether the same transaction may succeed when it is tried again at once: a serialisation failure or a deadlock.
+    pub fn is_retryable(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        matches!(error.code().as_deref(), Some("40001" | "40P01"))
+    }
+
+    /// Whether the database is away: the work can be tried again later, unchanged.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => true,
+            // 57P0x: the server is shutting down or starting; 53xxx: out of connections or resources.
+            Self::Database(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|c| c.starts_with("57P") || c.starts_with("53") || c.starts_with("08"))
+            }
+            Self::Database(_)
+            | Self::Migration(_)
+            | Self::Url(_)
+            | Self::Corrupt { .. }
+            | Self::Fenced { .. }
+            | Self::Conflict { .. } => false,
+        }
+    }
+}

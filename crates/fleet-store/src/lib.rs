@@ -1,0 +1,65 @@
+//! The database: the only user of sqlx. One module for each aggregate; SQL is visible and checked at build time.
+//!
+//! Functions that change something take a connection, so that the caller owns the transaction. Times go in and come
+//! out as [`Ts`].
+#![forbid(unsafe_code)]
+
+mod device_index;
+mod device_reports;
+mod devices;
+mod enrollment_work;
+mod enrollments;
+mod error;
+mod events;
+mod fleets;
+mod lease;
+mod manifests;
+mod notify;
+pub mod read_devices;
+pub mod read_enrollments;
+pub mod read_events;
+pub mod read_filter;
+pub mod read_fleets;
+pub mod read_manifests;
+pub mod read_sources;
+mod signing_requests;
+mod sources;
+mod store;
+
+pub use device_index::{IndexedDevice, devices_changed_since, indexed_device, newest_device_change};
+pub use device_reports::{
+    Heartbeat, ReportedUpdate, StatusReport, StatusWritten, raise_reported_versions, write_heartbeats,
+    write_status_reports,
+};
+pub use devices::{
+    DeviceRow, DeviceScope, DeviceUpdate, any_dirty_device, devices_in_scope, insert_rendered, lock_device_changes,
+    mark_all_devices_dirty, put_enrolled_device, rendered_body, update_devices,
+};
+pub use enrollment_work::{
+    IssuedCertificate, OpenEnrollment, approve_by_policy, complete_enrollment, fail_enrollment, open_enrollments,
+    record_certificate,
+};
+pub use enrollments::{
+    Decided, EnrollmentDecision, EnrollmentSubmission, Submitted, decide_enrollment, submit_enrollment,
+};
+pub use error::{StoreError, StoreResult};
+pub use events::{NewEvent, record_event};
+pub use fleets::{
+    DependencySeen, FleetRow, PinnedInput, RevisionRow, TreeContent, TreeFile, find_revision, insert_blobs,
+    insert_revision, insert_tree, known_blobs, list_fleets, load_tree, record_dependency, replace_fleets,
+    source_dependencies, source_has_problems,
+};
+pub use jiff_sqlx::Timestamp as Ts;
+pub use lease::{Lease, LeaseName};
+pub use manifests::{
+    ManifestChanges, ManifestPlace, ManifestRow, StoredManifest, count_manifests, manifest_documents,
+    manifests_elsewhere, replace_manifests,
+};
+pub use notify::{Channel, Listener};
+pub use signing_requests::{SignedRequest, insert_signed_request, is_certificate_revoked, revoke_device_certificates};
+pub use sources::{
+    ORIGIN_CONFIG, Observation, SourceDefinition, SourceRow, Verdict, list_sources, lock_source, orphaned_sources,
+    put_source, record_applied, record_commit, record_observation, remove_source, source_origin,
+};
+pub use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+pub use store::{ConnectOptions, Store};

@@ -1,0 +1,224 @@
+//! Manifests as they were applied: who defines what, where, and with which document.
+
+use fleet_model::{CommitId, Digest, Kind, OrgId};
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use crate::{StoreError, StoreResult};
+
+/// A manifest to store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ManifestRow {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// Path from the repository's root.
+    pub file: String,
+    /// First line, from 1.
+    pub line: u32,
+    /// Last line, from 1.
+    pub end_line: u32,
+    /// The whole document.
+    pub document: Value,
+    /// Digest of the document's canonical form.
+    pub digest: Digest,
+    /// For a device with a specification of its own: its revision.
+    pub revision: Option<String>,
+    /// For a device with a specification of its own: why it has no revision.
+    pub problem: Option<String>,
+}
+
+/// Where a manifest is defined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestPlace {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// The source that defines it.
+    pub source: String,
+    /// Path from the repository's root.
+    pub file: String,
+    /// First line, from 1.
+    pub line: u32,
+}
+
+fn parse_kind(text: &str) -> StoreResult<Kind> {
+    text.parse().map_err(|reason| StoreError::Corrupt { what: "manifests.kind", reason })
+}
+
+fn to_line(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or(1)
+}
+
+fn from_line(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// Which of these (kind, name) another source defines already.
+///
+/// # Errors
+/// When the database fails.
+pub async fn manifests_elsewhere(
+    connection: &mut PgConnection,
+    org: OrgId,
+    source: &str,
+    objects: &[(Kind, String)],
+) -> StoreResult<Vec<ManifestPlace>> {
+    let kinds: Vec<String> = objects.iter().map(|(kind, _)| kind.as_str().to_owned()).collect();
+    let names: Vec<String> = objects.iter().map(|(_, name)| name.clone()).collect();
+    let rows = sqlx::query!(
+        "select m.kind, m.name, m.source, m.file, m.line from desired.manifests m
+         join unnest($3::text[], $4::text[]) as wanted (kind, name) on m.kind = wanted.kind and m.name = wanted.name
+         where m.org_id = $1 and m.source <> $2 order by m.kind, m.name",
+        org.as_uuid(),
+        source,
+        &kinds,
+        &names,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(ManifestPlace {
+                kind: parse_kind(&row.kind)?,
+                name: row.name,
+                source: row.source,
+                file: row.file,
+                line: to_line(row.line),
+            })
+        })
+        .collect()
+}
+
+/// What an apply changed among a source's manifests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ManifestChanges {
+    /// New ones and ones with another document, place or revision.
+    pub written: Vec<(Kind, String)>,
+    /// Gone ones.
+    pub removed: Vec<(Kind, String)>,
+}
+
+/// Makes `rows` the complete set of the source's manifests. A generation grows when its document changes.
+///
+/// # Errors
+/// When the database fails.
+pub async fn replace_manifests(
+    connection: &mut PgConnection,
+    org: OrgId,
+    source: &str,
+    commit: &CommitId,
+    rows: &[ManifestRow],
+) -> StoreResult<ManifestChanges> {
+    let kinds: Vec<String> = rows.iter().map(|r| r.kind.as_str().to_owned()).collect();
+    let names: Vec<String> = rows.iter().map(|r| r.name.clone()).collect();
+    let removed = sqlx::query!(
+        "delete from desired.manifests m
+         where org_id = $1 and source = $2
+           and not exists (select from unnest($3::text[], $4::text[]) as kept (kind, name)
+                           where kept.kind = m.kind and kept.name = m.name)
+         returning kind, name",
+        org.as_uuid(),
+        source,
+        &kinds,
+        &names,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let files: Vec<String> = rows.iter().map(|r| r.file.clone()).collect();
+    let lines: Vec<i32> = rows.iter().map(|r| from_line(r.line)).collect();
+    let end_lines: Vec<i32> = rows.iter().map(|r| from_line(r.end_line)).collect();
+    let documents: Vec<Value> = rows.iter().map(|r| r.document.clone()).collect();
+    let digests: Vec<Vec<u8>> = rows.iter().map(|r| r.digest.as_bytes().to_vec()).collect();
+    let revisions: Vec<Option<String>> = rows.iter().map(|r| r.revision.clone()).collect();
+    let problems: Vec<Option<String>> = rows.iter().map(|r| r.problem.clone()).collect();
+    let written = sqlx::query!(
+        "insert into desired.manifests as m
+           (org_id, source, commit_id, kind, name, file, line, end_line, document, digest, revision, problem)
+         select $1, $2, $3, t.* from unnest($4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::jsonb[],
+                                             $10::bytea[], $11::text[], $12::text[]) as t
+         on conflict (org_id, kind, name) do update
+           set source = excluded.source, file = excluded.file, line = excluded.line, end_line = excluded.end_line,
+               document = excluded.document, digest = excluded.digest, revision = excluded.revision,
+               problem = excluded.problem,
+               commit_id = case when m.digest = excluded.digest then m.commit_id else excluded.commit_id end,
+               generation = m.generation + (m.digest <> excluded.digest)::int
+           where (m.source, m.file, m.line, m.end_line, m.digest, m.revision, m.problem) is distinct from
+                 (excluded.source, excluded.file, excluded.line, excluded.end_line, excluded.digest,
+                  excluded.revision, excluded.problem)
+         returning kind, name",
+        org.as_uuid(),
+        source,
+        commit.as_str(),
+        &kinds,
+        &names,
+        &files,
+        &lines,
+        &end_lines,
+        &documents,
+        &digests,
+        &revisions as _,
+        &problems as _,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ManifestChanges {
+        written: written.into_iter().map(|r| Ok((parse_kind(&r.kind)?, r.name))).collect::<StoreResult<_>>()?,
+        removed: removed.into_iter().map(|r| Ok((parse_kind(&r.kind)?, r.name))).collect::<StoreResult<_>>()?,
+    })
+}
+
+/// How many manifests a source defines now.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count_manifests(connection: &mut PgConnection, org: OrgId, source: &str) -> StoreResult<i64> {
+    Ok(sqlx::query_scalar!(
+        r#"select count(*) as "count!" from desired.manifests where org_id = $1 and source = $2"#,
+        org.as_uuid(),
+        source,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Documents of one kind, by name, with the source that defines each. With `names`, only those.
+///
+/// # Errors
+/// When the database fails.
+pub async fn manifest_documents(
+    connection: &mut PgConnection,
+    org: OrgId,
+    kind: Kind,
+    names: Option<&[String]>,
+) -> StoreResult<Vec<StoredManifest>> {
+    Ok(sqlx::query_as!(
+        StoredManifest,
+        "select name, source, document, revision, problem, commit_id from desired.manifests
+         where org_id = $1 and kind = $2 and ($3::text[] is null or name = any($3)) order by name",
+        org.as_uuid(),
+        kind.as_str(),
+        names as _,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// A manifest as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredManifest {
+    /// Its name.
+    pub name: String,
+    /// The source that defines it.
+    pub source: String,
+    /// The whole document.
+    pub document: Value,
+    /// For a device with a specification of its own: its revision.
+    pub revision: Option<String>,
+    /// For a device with a specification of its own: why it has no revision.
+    pub problem: Option<String>,
+    /// The commit that last changed the document.
+    pub commit_id: String,
+}

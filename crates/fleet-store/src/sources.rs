@@ -1,0 +1,291 @@
+//! Sources: where manifests come from, how far each is, and what was found in its newest commit.
+
+use fleet_model::{CommitId, Condition, Diagnostic, OrgId};
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+
+use crate::{StoreError, StoreResult, Ts};
+
+/// Origin of a source that the service's configuration names.
+pub const ORIGIN_CONFIG: &str = "config";
+
+/// A source's identity and place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceDefinition {
+    /// Unique name.
+    pub name: String,
+    /// [`ORIGIN_CONFIG`] or `ResourceSync/<name>`.
+    pub origin: String,
+    /// The repository's URL, without credentials.
+    pub url: String,
+    /// Branch, tag or commit.
+    pub revision: String,
+    /// Directory or file from the repository's root.
+    pub path: String,
+}
+
+/// A source with how far it is.
+#[derive(Debug, Clone)]
+pub struct SourceRow {
+    /// Identity and place.
+    pub definition: SourceDefinition,
+    /// Newest commit seen at the host.
+    pub observed_commit: Option<String>,
+    /// The commit the database holds.
+    pub applied_commit: Option<CommitId>,
+    /// When it was applied.
+    pub applied_at: Option<Ts>,
+    /// When the host last answered.
+    pub last_polled_at: Option<Ts>,
+    /// `Ready`, `SourceReachable`, `Parsed`.
+    pub conditions: Vec<Condition>,
+    /// Findings in the observed commit.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// All sources of an organisation, by name.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list_sources(pool: &PgPool, org: OrgId) -> StoreResult<Vec<SourceRow>> {
+    let rows = sqlx::query!(
+        r#"select name, origin, url, revision, path, observed_commit, applied_commit,
+                  applied_at as "applied_at: Ts", last_polled_at as "last_polled_at: Ts",
+                  conditions as "conditions: Json<Vec<Condition>>",
+                  diagnostics as "diagnostics: Json<Vec<Diagnostic>>"
+           from desired.sources where org_id = $1 order by name"#,
+        org.as_uuid(),
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(SourceRow {
+                definition: SourceDefinition {
+                    name: row.name,
+                    origin: row.origin,
+                    url: row.url,
+                    revision: row.revision,
+                    path: row.path,
+                },
+                observed_commit: row.observed_commit,
+                applied_commit: row.applied_commit.map(|id| parse_commit(&id)).transpose()?,
+                applied_at: row.applied_at,
+                last_polled_at: row.last_polled_at,
+                conditions: row.conditions.0,
+                diagnostics: row.diagnostics.0,
+            })
+        })
+        .collect()
+}
+
+pub(crate) fn parse_commit(text: &str) -> StoreResult<CommitId> {
+    text.parse().map_err(|e: fleet_model::IdError| StoreError::Corrupt { what: "commit id", reason: e.to_string() })
+}
+
+/// Adds a source, or moves it to another place. A move forgets which commit is applied, so that the next one is
+/// applied in full; what the source defined stays until then. Returns whether anything changed.
+///
+/// # Errors
+/// When the database fails.
+pub async fn put_source(connection: &mut PgConnection, org: OrgId, source: &SourceDefinition) -> StoreResult<bool> {
+    let done = sqlx::query!(
+        "insert into desired.sources (org_id, name, origin, url, revision, path) values ($1, $2, $3, $4, $5, $6)
+         on conflict (org_id, name) do update
+           set origin = excluded.origin, url = excluded.url, revision = excluded.revision, path = excluded.path,
+               applied_commit = null, observed_commit = null
+           where (sources.origin, sources.url, sources.revision, sources.path)
+                 is distinct from (excluded.origin, excluded.url, excluded.revision, excluded.path)",
+        org.as_uuid(),
+        source.name,
+        source.origin,
+        source.url,
+        source.revision,
+        source.path,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Removes a source with all it defined. Devices keep their last document.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove_source(connection: &mut PgConnection, org: OrgId, name: &str) -> StoreResult<()> {
+    for statement in [
+        "delete from desired.manifests where org_id = $1 and source = $2",
+        "delete from desired.fleets where org_id = $1 and source = $2",
+        "delete from desired.commits where org_id = $1 and source = $2",
+        "delete from desired.sources where org_id = $1 and name = $2",
+    ] {
+        sqlx::query(statement).bind(org.as_uuid()).bind(name).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// What a look at the host, or at a commit, brought.
+#[derive(Debug, Clone)]
+pub struct Observation<'a> {
+    /// The newest commit at the host; `None` leaves what was known.
+    pub commit: Option<&'a CommitId>,
+    /// When the host answered; `None` when it did not.
+    pub polled_at: Option<Ts>,
+    /// Conditions of the source now.
+    pub conditions: &'a [Condition],
+    /// Findings; `None` leaves those there are.
+    pub diagnostics: Option<&'a [Diagnostic]>,
+}
+
+/// Writes down what was seen. Touches nothing that devices depend on.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record_observation(
+    connection: &mut PgConnection,
+    org: OrgId,
+    name: &str,
+    seen: &Observation<'_>,
+) -> StoreResult<()> {
+    sqlx::query!(
+        "update desired.sources
+         set observed_commit = coalesce($3, observed_commit), last_polled_at = coalesce($4, last_polled_at),
+             conditions = $5, diagnostics = coalesce($6, diagnostics)
+         where org_id = $1 and name = $2",
+        org.as_uuid(),
+        name,
+        seen.commit.map(CommitId::as_str),
+        seen.polled_at as _,
+        Json(seen.conditions) as _,
+        seen.diagnostics.map(Json) as _,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Locks a source for the transaction and tells which commit it is at. `None` when the source is gone.
+///
+/// # Errors
+/// When the database fails.
+pub async fn lock_source(
+    connection: &mut PgConnection,
+    org: OrgId,
+    name: &str,
+) -> StoreResult<Option<Option<CommitId>>> {
+    let row = sqlx::query_scalar!(
+        "select applied_commit from desired.sources where org_id = $1 and name = $2 for update",
+        org.as_uuid(),
+        name,
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(|commit| commit.map(|id| parse_commit(&id)).transpose()).transpose()
+}
+
+/// Moves a source to a commit; the last statement of an apply.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record_applied(
+    connection: &mut PgConnection,
+    org: OrgId,
+    name: &str,
+    commit: &CommitId,
+    at: Ts,
+    conditions: &[Condition],
+    diagnostics: &[Diagnostic],
+) -> StoreResult<()> {
+    sqlx::query!(
+        "update desired.sources
+         set observed_commit = $3, applied_commit = $3, applied_at = $4, last_polled_at = $4, conditions = $5,
+             diagnostics = $6
+         where org_id = $1 and name = $2",
+        org.as_uuid(),
+        name,
+        commit.as_str(),
+        at as _,
+        Json(conditions) as _,
+        Json(diagnostics) as _,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What was decided about a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is, or was, the desired state.
+    Applied,
+    /// It was refused; nothing changed.
+    Refused,
+}
+
+impl Verdict {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "Applied",
+            Self::Refused => "Refused",
+        }
+    }
+}
+
+/// Notes the verdict on a commit. Returns whether it is news.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record_commit(
+    connection: &mut PgConnection,
+    org: OrgId,
+    source: &str,
+    commit: &CommitId,
+    verdict: Verdict,
+    diagnostics: &[Diagnostic],
+    changed: usize,
+) -> StoreResult<bool> {
+    let done = sqlx::query!(
+        "insert into desired.commits (org_id, source, commit_id, verdict, diagnostics, changed)
+         values ($1, $2, $3, $4, $5, $6)
+         on conflict (org_id, source, commit_id) do update
+           set verdict = excluded.verdict, diagnostics = excluded.diagnostics, changed = excluded.changed,
+               seen_at = now()
+           where commits.verdict <> excluded.verdict or commits.diagnostics <> excluded.diagnostics",
+        org.as_uuid(),
+        source,
+        commit.as_str(),
+        verdict.as_str(),
+        Json(diagnostics) as _,
+        i32::try_from(changed).unwrap_or(i32::MAX),
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Where a source comes from; `None` when there is no such source.
+///
+/// # Errors
+/// When the database fails.
+pub async fn source_origin(connection: &mut PgConnection, org: OrgId, name: &str) -> StoreResult<Option<String>> {
+    Ok(sqlx::query_scalar!("select origin from desired.sources where org_id = $1 and name = $2", org.as_uuid(), name,)
+        .fetch_optional(connection)
+        .await?)
+}
+
+/// Sources that a ResourceSync brought in which is gone.
+///
+/// # Errors
+/// When the database fails.
+pub async fn orphaned_sources(connection: &mut PgConnection, org: OrgId) -> StoreResult<Vec<String>> {
+    Ok(sqlx::query_scalar!(
+        "select s.name from desired.sources s
+         where s.org_id = $1 and s.origin <> 'config'
+           and not exists (select from desired.manifests m
+                           where m.org_id = s.org_id and m.kind = 'ResourceSync'
+                             and s.origin = 'ResourceSync/' || m.name)",
+        org.as_uuid(),
+    )
+    .fetch_all(connection)
+    .await?)
+}
