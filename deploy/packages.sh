@@ -36,12 +36,13 @@ package_for() {
         apk:postgres) printf 'postgresql16 postgresql16-client' ;;
         *:postgres) printf 'postgresql-server postgresql' ;;
         apt-get:nginx) printf nginx-light ;;
+        dnf:shellcheck | zypper:shellcheck) printf ShellCheck ;;
         *:flock) printf util-linux ;;
         *) printf '%s' "$1" ;;
     esac
 }
 
-# need THING...: of git cc curl openssl flock postgres nginx fcgiwrap. Installs what is missing, and says so.
+# need THING...: of git cc curl openssl flock postgres nginx fcgiwrap shellcheck. Installs what is missing, and says so.
 need() {
     local thing missing=() packages=() sudo=()
     for thing in "$@"; do
@@ -62,6 +63,9 @@ need() {
         have sudo || die "missing: ${missing[*]}; as root, install the packages: ${packages[*]}"
         sudo=(sudo)
     fi
+    case " ${missing[*]} " in
+        *" postgres "*) say "Only PostgreSQL's programs are used; a server that the package sets up by itself is left alone" ;;
+    esac
     say "Installing ${packages[*]} with $(package_manager) (missing here: ${missing[*]})"
     local failed="the packages could not be installed; install them by hand: ${packages[*]}"
     case $(package_manager) in
