@@ -1,17 +1,23 @@
 //! What a device says it is: read, checked, and answered when it is durable.
 
+use std::sync::Arc;
+
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use fleet_http::{ApiError, PeerConnection, read_json};
 use fleet_model::{ConfigStatus, DeviceStatus, RenderedVersion, StatusWord};
-use fleet_store::{IndexedDevice, StatusReport};
+use fleet_store::{IndexedDevice, StatusReport, status_document};
+use json_patch::{Patch, PatchErrorKind, PatchOperation};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::answer::device_answer;
+use crate::caller::DeviceCaller;
 use crate::derive::derive;
-use crate::failure::{check_kind, has_nul, path_name};
+use crate::failure::{check_kind, has_nul, path_name, store_failure};
+use crate::index::Slot;
 use crate::poll::MAX_VERSION;
 use crate::{AgentApi, Shared};
 
@@ -43,16 +49,75 @@ pub(crate) async fn replace(
     request: Request,
 ) -> Result<Response, ApiError> {
     let name = path_name(path)?;
-    let api = &*api.0;
-    let caller = api.device_caller(&peer, Some(&name))?;
-    let slot = api.slot(&caller.key).await?;
-    let device = slot.device();
-    api.check_device(&peer, &caller, &device)?;
+    let (caller, slot) = admit(&api.0, &peer, &name).await?;
     let sent: SentDevice = read_json(request, MAX_BODY).await?;
+    accept(&api.0, &caller, &slot, sent).await
+}
+
+/// `PATCH /devices/{name}/status`: a JSON patch (RFC 6902: add, replace, remove, test) of the device as it was
+/// reported last. 409 when a test fails or there is no report yet.
+pub(crate) async fn patch(
+    State(api): State<AgentApi>,
+    path: Result<Path<String>, PathRejection>,
+    peer: PeerConnection,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let name = path_name(path)?;
+    let api = &*api.0;
+    let (caller, slot) = admit(api, &peer, &name).await?;
+    let patch: Patch = read_json(request, MAX_BODY).await?;
+    let known = status_document(api.store.pool(), caller.key.0, &name).await.map_err(store_failure)?;
+    let status =
+        known.ok_or_else(|| ApiError::conflict("the device has not reported a status yet: send it whole with PUT"))?;
+    let mut document = json!({"kind": "Device", "metadata": {"name": name}, "status": status});
+    apply(&mut document, &patch)?;
+    let sent: SentDevice = serde_json::from_value(document)
+        .map_err(|error| ApiError::bad_request(format!("the patched device is not valid: {error}")))?;
+    accept(api, &caller, &slot, sent).await
+}
+
+/// The most operations of a patch.
+const MAX_OPERATIONS: usize = 200;
+
+fn apply(document: &mut Value, patch: &Patch) -> Result<(), ApiError> {
+    if patch.0.len() > MAX_OPERATIONS {
+        return Err(ApiError::bad_request(format!("the patch has more than {MAX_OPERATIONS} operations")));
+    }
+    for operation in &patch.0 {
+        match operation {
+            PatchOperation::Move(_) | PatchOperation::Copy(_) => {
+                return Err(ApiError::bad_request("a patch may add, replace, remove and test; not move or copy"));
+            }
+            PatchOperation::Add(_)
+            | PatchOperation::Remove(_)
+            | PatchOperation::Replace(_)
+            | PatchOperation::Test(_) => {}
+        }
+    }
+    json_patch::patch(document, patch).map_err(|error| {
+        if matches!(error.kind, PatchErrorKind::TestFailed) {
+            ApiError::conflict(error.to_string())
+        } else {
+            ApiError::bad_request(error.to_string())
+        }
+    })
+}
+
+/// Lets in a device that speaks of itself.
+async fn admit(api: &Shared, peer: &PeerConnection, name: &str) -> Result<(Arc<DeviceCaller>, Arc<Slot>), ApiError> {
+    let caller = api.device_caller(peer, Some(name))?;
+    let slot = api.slot(&caller.key).await?;
+    api.check_device(peer, &caller, &slot.device())?;
+    Ok((caller, slot))
+}
+
+/// Checks, derives, writes; answers once it is durable.
+async fn accept(api: &Shared, caller: &DeviceCaller, slot: &Arc<Slot>, sent: SentDevice) -> Result<Response, ApiError> {
     check_kind(&sent.api_version, &sent.kind, "Device")?;
-    if sent.metadata.name != name {
+    if sent.metadata.name != caller.key.1.as_str() {
         return Err(ApiError::bad_request("metadata.name is not the name in the path"));
     }
+    let device = slot.device();
     let mut status = sent.status;
     let reported = reported_version(&status.config)?;
     let derived = derive(&status, api.wanted_image(&device, reported).await.as_deref());
@@ -71,20 +136,10 @@ pub(crate) async fn replace(
         update_message: derived.update_message,
     };
     let written = api.write_status(report).await?;
-    api.heard_of(&slot, None);
+    api.heard_of(slot, None);
     status.updated = StatusWord::new(written.updated);
     let status = RawValue::from_string(text_of(&status)?).map_err(ApiError::internal)?;
     Ok(device_answer(&slot.device(), None, Some(&status)))
-}
-
-/// `PATCH /devices/{name}/status`.
-pub(crate) async fn patch(
-    State(api): State<AgentApi>,
-    path: Result<Path<String>, PathRejection>,
-    peer: PeerConnection,
-) -> Result<Response, ApiError> {
-    api.0.device_caller(&peer, Some(&path_name(path)?))?;
-    Err(ApiError::not_implemented("a status cannot be patched here: send it whole with PUT"))
 }
 
 fn text_of(status: &DeviceStatus) -> Result<String, ApiError> {

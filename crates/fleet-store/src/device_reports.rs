@@ -1,7 +1,7 @@
 //! What devices report, written in batches: status documents with the columns derived from them, and heartbeats.
 
 use fleet_model::{DeviceName, OrgId};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{Channel, StoreResult, Ts};
@@ -235,4 +235,14 @@ pub async fn raise_reported_versions(
         Channel::Enrollment.notify(connection, "").await?;
     }
     Ok(())
+}
+
+/// The status that a device reported last, as it was answered; `None` before its first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn status_document(pool: &PgPool, org: OrgId, name: &str) -> StoreResult<Option<serde_json::Value>> {
+    Ok(sqlx::query_scalar!("select document from device_status where org_id = $1 and name = $2", org.as_uuid(), name,)
+        .fetch_optional(pool)
+        .await?)
 }

@@ -1,5 +1,7 @@
 //! Fleets, their immutable revisions, and the pinned files of those: content-addressed.
 
+use std::collections::{HashMap, HashSet};
+
 use fleet_model::{Digest, LabelSelector, OrgId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,7 +49,8 @@ pub async fn list_fleets(connection: &mut PgConnection, org: OrgId) -> StoreResu
         .collect())
 }
 
-/// Makes `fleets` the complete set of the source's fleets. Where `revision` is `None` the last good one stays.
+/// Makes `fleets` the complete set of the source's fleets; only what differs from `before` is sent. Where `revision` is
+/// `None` the last good one stays.
 ///
 /// # Errors
 /// When the database fails.
@@ -55,8 +58,10 @@ pub async fn replace_fleets(
     connection: &mut PgConnection,
     org: OrgId,
     source: &str,
+    before: &[FleetRow],
     fleets: &[FleetRow],
 ) -> StoreResult<()> {
+    let known: HashMap<&str, &FleetRow> = before.iter().map(|fleet| (fleet.name.as_str(), fleet)).collect();
     let names: Vec<String> = fleets.iter().map(|f| f.name.clone()).collect();
     sqlx::query!(
         "delete from desired.fleets where org_id = $1 and source = $2 and name <> all($3)",
@@ -66,7 +71,7 @@ pub async fn replace_fleets(
     )
     .execute(&mut *connection)
     .await?;
-    for fleet in fleets {
+    for fleet in fleets.iter().filter(|fleet| known.get(fleet.name.as_str()) != Some(fleet)) {
         sqlx::query!(
             "insert into desired.fleets as f (org_id, name, source, selector, revision, problem)
              values ($1, $2, $3, $4, $5, $6)
@@ -146,6 +151,30 @@ pub async fn insert_revision(connection: &mut PgConnection, org: OrgId, row: &Re
     .execute(connection)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Which of these (fleet, name) are stored already.
+///
+/// # Errors
+/// When the database fails.
+pub async fn known_revisions(
+    connection: &mut PgConnection,
+    org: OrgId,
+    revisions: &[RevisionRow],
+) -> StoreResult<HashSet<(String, String)>> {
+    let fleets: Vec<String> = revisions.iter().map(|row| row.fleet.clone()).collect();
+    let names: Vec<String> = revisions.iter().map(|row| row.name.clone()).collect();
+    let rows = sqlx::query!(
+        "select r.fleet, r.name from desired.fleet_revisions r
+         join unnest($2::text[], $3::text[]) as wanted (fleet, name) on r.fleet = wanted.fleet and r.name = wanted.name
+         where r.org_id = $1",
+        org.as_uuid(),
+        &fleets,
+        &names,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.fleet, row.name)).collect())
 }
 
 /// Reads a revision.
@@ -357,7 +386,7 @@ pub async fn load_tree(connection: &mut PgConnection, digest: Digest) -> StoreRe
     .ok_or_else(|| missing(format!("tree {digest} is missing")))?
     .0;
     let wanted: Vec<Vec<u8>> = entries.iter().map(|e| e.digest.as_bytes().to_vec()).collect();
-    let mut contents = std::collections::HashMap::new();
+    let mut contents = HashMap::new();
     for row in sqlx::query!("select digest, content from desired.blobs where digest = any($1)", &wanted)
         .fetch_all(connection)
         .await?

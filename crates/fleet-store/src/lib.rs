@@ -28,7 +28,7 @@ mod store;
 
 pub use device_index::{IndexedDevice, devices_changed_since, indexed_device, newest_device_change};
 pub use device_reports::{
-    Heartbeat, ReportedUpdate, StatusReport, StatusWritten, raise_reported_versions, write_heartbeats,
+    Heartbeat, ReportedUpdate, StatusReport, StatusWritten, raise_reported_versions, status_document, write_heartbeats,
     write_status_reports,
 };
 pub use devices::{
@@ -46,8 +46,8 @@ pub use error::{StoreError, StoreResult};
 pub use events::{NewEvent, record_event};
 pub use fleets::{
     DependencySeen, FleetRow, PinnedInput, RevisionRow, TreeContent, TreeFile, find_revision, insert_blobs,
-    insert_revision, insert_tree, known_blobs, list_fleets, load_tree, record_dependency, replace_fleets,
-    source_dependencies, source_has_problems,
+    insert_revision, insert_tree, known_blobs, known_revisions, list_fleets, load_tree, record_dependency,
+    replace_fleets, source_dependencies, source_has_problems,
 };
 pub use jiff_sqlx::Timestamp as Ts;
 pub use lease::{Lease, LeaseName};

@@ -1,5 +1,7 @@
 //! Manifests as they were applied: who defines what, where, and with which document.
 
+use std::collections::BTreeMap;
+
 use fleet_model::{CommitId, Digest, Kind, OrgId};
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -101,7 +103,30 @@ pub struct ManifestChanges {
     pub removed: Vec<(Kind, String)>,
 }
 
-/// Makes `rows` the complete set of the source's manifests. A generation grows when its document changes.
+/// What is stored of a manifest, without its document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stored {
+    file: String,
+    line: i32,
+    end_line: i32,
+    digest: Vec<u8>,
+    revision: Option<String>,
+    problem: Option<String>,
+}
+
+impl Stored {
+    fn is(&self, row: &ManifestRow) -> bool {
+        self.file == row.file
+            && self.line == from_line(row.line)
+            && self.end_line == from_line(row.end_line)
+            && self.digest == row.digest.as_bytes()
+            && self.revision == row.revision
+            && self.problem == row.problem
+    }
+}
+
+/// Makes `rows` the complete set of the source's manifests; only what differs is sent. A generation grows when its
+/// document changes.
 ///
 /// # Errors
 /// When the database fails.
@@ -112,21 +137,83 @@ pub async fn replace_manifests(
     commit: &CommitId,
     rows: &[ManifestRow],
 ) -> StoreResult<ManifestChanges> {
-    let kinds: Vec<String> = rows.iter().map(|r| r.kind.as_str().to_owned()).collect();
-    let names: Vec<String> = rows.iter().map(|r| r.name.clone()).collect();
-    let removed = sqlx::query!(
-        "delete from desired.manifests m
-         where org_id = $1 and source = $2
-           and not exists (select from unnest($3::text[], $4::text[]) as kept (kind, name)
-                           where kept.kind = m.kind and kept.name = m.name)
-         returning kind, name",
+    let mut stored = stored_manifests(connection, org, source).await?;
+    let mut changed = Vec::new();
+    for row in rows {
+        match stored.remove(&(row.kind, row.name.clone())) {
+            Some(known) if known.is(row) => {}
+            Some(_) | None => changed.push(row),
+        }
+    }
+    let removed: Vec<(Kind, String)> = stored.into_keys().collect();
+    remove_manifests(connection, org, source, &removed).await?;
+    for batch in changed.chunks(2_000) {
+        write_manifests(connection, org, source, commit, batch).await?;
+    }
+    Ok(ManifestChanges { written: changed.into_iter().map(|row| (row.kind, row.name.clone())).collect(), removed })
+}
+
+async fn stored_manifests(
+    connection: &mut PgConnection,
+    org: OrgId,
+    source: &str,
+) -> StoreResult<BTreeMap<(Kind, String), Stored>> {
+    let rows = sqlx::query!(
+        "select kind, name, file, line, end_line, digest, revision, problem from desired.manifests
+         where org_id = $1 and source = $2",
+        org.as_uuid(),
+        source,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let stored = Stored {
+                file: row.file,
+                line: row.line,
+                end_line: row.end_line,
+                digest: row.digest,
+                revision: row.revision,
+                problem: row.problem,
+            };
+            Ok(((parse_kind(&row.kind)?, row.name), stored))
+        })
+        .collect()
+}
+
+async fn remove_manifests(
+    connection: &mut PgConnection,
+    org: OrgId,
+    source: &str,
+    removed: &[(Kind, String)],
+) -> StoreResult<()> {
+    if removed.is_empty() {
+        return Ok(());
+    }
+    let kinds: Vec<String> = removed.iter().map(|(kind, _)| kind.as_str().to_owned()).collect();
+    let names: Vec<String> = removed.iter().map(|(_, name)| name.clone()).collect();
+    sqlx::query!(
+        "delete from desired.manifests m using unnest($3::text[], $4::text[]) as gone (kind, name)
+         where m.org_id = $1 and m.source = $2 and m.kind = gone.kind and m.name = gone.name",
         org.as_uuid(),
         source,
         &kinds,
         &names,
     )
-    .fetch_all(&mut *connection)
+    .execute(connection)
     .await?;
+    Ok(())
+}
+
+async fn write_manifests(
+    connection: &mut PgConnection,
+    org: OrgId,
+    source: &str,
+    commit: &CommitId,
+    rows: &[&ManifestRow],
+) -> StoreResult<()> {
+    let kinds: Vec<String> = rows.iter().map(|r| r.kind.as_str().to_owned()).collect();
+    let names: Vec<String> = rows.iter().map(|r| r.name.clone()).collect();
     let files: Vec<String> = rows.iter().map(|r| r.file.clone()).collect();
     let lines: Vec<i32> = rows.iter().map(|r| from_line(r.line)).collect();
     let end_lines: Vec<i32> = rows.iter().map(|r| from_line(r.end_line)).collect();
@@ -134,7 +221,7 @@ pub async fn replace_manifests(
     let digests: Vec<Vec<u8>> = rows.iter().map(|r| r.digest.as_bytes().to_vec()).collect();
     let revisions: Vec<Option<String>> = rows.iter().map(|r| r.revision.clone()).collect();
     let problems: Vec<Option<String>> = rows.iter().map(|r| r.problem.clone()).collect();
-    let written = sqlx::query!(
+    sqlx::query!(
         "insert into desired.manifests as m
            (org_id, source, commit_id, kind, name, file, line, end_line, document, digest, revision, problem)
          select $1, $2, $3, t.* from unnest($4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::jsonb[],
@@ -144,11 +231,7 @@ pub async fn replace_manifests(
                document = excluded.document, digest = excluded.digest, revision = excluded.revision,
                problem = excluded.problem,
                commit_id = case when m.digest = excluded.digest then m.commit_id else excluded.commit_id end,
-               generation = m.generation + (m.digest <> excluded.digest)::int
-           where (m.source, m.file, m.line, m.end_line, m.digest, m.revision, m.problem) is distinct from
-                 (excluded.source, excluded.file, excluded.line, excluded.end_line, excluded.digest,
-                  excluded.revision, excluded.problem)
-         returning kind, name",
+               generation = m.generation + (m.digest <> excluded.digest)::int",
         org.as_uuid(),
         source,
         commit.as_str(),
@@ -162,12 +245,9 @@ pub async fn replace_manifests(
         &revisions as _,
         &problems as _,
     )
-    .fetch_all(connection)
+    .execute(connection)
     .await?;
-    Ok(ManifestChanges {
-        written: written.into_iter().map(|r| Ok((parse_kind(&r.kind)?, r.name))).collect::<StoreResult<_>>()?,
-        removed: removed.into_iter().map(|r| Ok((parse_kind(&r.kind)?, r.name))).collect::<StoreResult<_>>()?,
-    })
+    Ok(())
 }
 
 /// How many manifests a source defines now.

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, OrgId};
 use fleet_store::{
     Channel, DeviceScope, FleetRow, Lease, ManifestPlace, NewEvent, PgConnection, Store, StoreError, Ts, Verdict,
-    count_manifests, insert_blobs, insert_revision, insert_tree, known_blobs, list_fleets, lock_device_changes,
-    lock_source, manifests_elsewhere, orphaned_sources, put_source, record_applied, record_commit, record_event,
-    remove_source, replace_fleets, replace_manifests, source_origin,
+    count_manifests, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets,
+    lock_device_changes, lock_source, manifests_elsewhere, orphaned_sources, put_source, record_applied, record_commit,
+    record_event, remove_source, replace_fleets, replace_manifests, source_origin,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -114,13 +114,16 @@ async fn apply_in(
         }
     }
     store_contents(connection, desired).await?;
+    let known = known_revisions(connection, org, &desired.revisions).await?;
     let mut revisions = 0;
     for revision in &desired.revisions {
-        revisions += usize::from(insert_revision(connection, org, revision).await?);
+        if !known.contains(&(revision.fleet.clone(), revision.name.clone())) {
+            revisions += usize::from(insert_revision(connection, org, revision).await?);
+        }
     }
     let before = list_fleets(connection, org).await?;
     let changes = replace_manifests(connection, org, source, commit, &desired.manifests).await?;
-    replace_fleets(connection, org, source, &desired.fleets).await?;
+    replace_fleets(connection, org, source, &before, &desired.fleets).await?;
     let sources_changed = replace_child_sources(connection, org, source, desired).await?;
     let after = list_fleets(connection, org).await?;
     let devices_changed = changes.written.iter().chain(&changes.removed).any(|(kind, _)| *kind == Kind::Device);

@@ -56,6 +56,8 @@ pub(crate) struct InputReader<'a> {
     pub(crate) repositories: &'a HashMap<String, Result<String, String>>,
     /// Contents that were read before; grows.
     pub(crate) contents: &'a mut ContentCache,
+    /// Repositories that were looked at for this commit, by name and revision: one look serves all fleets.
+    pub(crate) pinned: HashMap<(String, String), Result<Pinned, String>>,
 }
 
 impl InputReader<'_> {
@@ -80,7 +82,8 @@ impl InputReader<'_> {
             let entries: Vec<(String, Entry)> = self
                 .snapshot
                 .entries
-                .iter()
+                .range(path.clone()..)
+                .take_while(|(file, _)| file.starts_with(&path))
                 .filter(|(file, _)| is_at_or_below(file, &path))
                 .map(|(file, entry)| (file.clone(), *entry))
                 .collect();
@@ -95,11 +98,13 @@ impl InputReader<'_> {
             Some(Err(reason)) => return Err(elsewhere(reason.clone())),
             None => return Err(elsewhere(format!("Repository {:?} is not defined", git_ref.repository))),
         };
-        let dependencies = self.dependencies;
-        let Pinned { mirror, commit } = dependencies
-            .pin(self.git, &git_ref.repository, &url, &revision)
-            .await
-            .map_err(|e| elsewhere(format!("Repository {} at {revision}: {e}", git_ref.repository)))?;
+        let key = (git_ref.repository.clone(), revision.clone());
+        if !self.pinned.contains_key(&key) {
+            let pinned = self.dependencies.pin(self.git, &git_ref.repository, &url, &revision).await;
+            let pinned = pinned.map_err(|error| format!("Repository {} at {revision}: {error}", git_ref.repository));
+            self.pinned.insert(key.clone(), pinned);
+        }
+        let Pinned { mirror, commit } = self.pinned[&key].clone().map_err(elsewhere)?;
         let place = Mirror { git: self.git, path: &mirror };
         let listed = place.git.list_tree(place.path, &commit, &path).await;
         let entries = listed.map_err(|e| elsewhere(format!("Repository {} at {revision}: {e}", git_ref.repository)))?;

@@ -255,6 +255,7 @@ impl Source {
             dependencies: &shared.dependencies,
             repositories: &repositories,
             contents: &mut self.contents,
+            pinned: HashMap::new(),
         };
         match desired::build(report, &self.definition.name, &mut reader).await {
             Ok(desired) => Ok(Ok(desired)),

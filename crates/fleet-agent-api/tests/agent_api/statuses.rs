@@ -184,3 +184,39 @@ async fn a_transaction_that_lost_against_another_is_tried_again() {
     );
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_patch_changes_the_status_that_was_reported_last() {
+    let world = World::start(quick()).await;
+    let device = world.device(json!({"os": {"image": "quay.io/os:1"}})).await;
+    assert_eq!(device.put_status(&world, &status_body(&device.name, "1")).send().await.unwrap().status().as_u16(), 200);
+    let url = world.url(&format!("/devices/{}/status", device.name));
+    let patch = |operations: Value| {
+        let request = device.client.patch(&url).header("content-type", "application/json-patch+json");
+        request.body(operations.to_string()).send()
+    };
+    let good = json!([
+        {"op": "test", "path": "/status/config/renderedVersion", "value": "1"},
+        {"op": "replace", "path": "/status/resources/cpu", "value": "Critical"},
+        {"op": "add", "path": "/status/systemInfo/hostname", "value": "renamed"},
+    ]);
+    let answer: Value = serde_json::from_str(&patch(good).await.unwrap().text().await.unwrap()).unwrap();
+    assert_eq!(
+        (&answer["status"]["summary"]["status"], &answer["metadata"]["name"]),
+        (&"Error".into(), &device.name.as_str().into())
+    );
+    let stored = "select document #>> '{resources,cpu}', document #>> '{systemInfo,hostname}' from device_status";
+    assert_eq!(world.sql(stored), "Critical|renamed");
+    for (operations, code) in [
+        (json!([{"op": "test", "path": "/status/config/renderedVersion", "value": "2"}]), 409),
+        (json!([{"op": "replace", "path": "/metadata/name", "value": "another"}]), 400),
+        (json!([{"op": "move", "from": "/status/os", "path": "/status/x"}]), 400),
+        (json!([{"op": "remove", "path": "/status/systemInfo"}]), 400),
+        (json!([{"op": "remove", "path": "/no/such"}]), 400),
+        (json!({"op": "add"}), 400),
+    ] {
+        assert_eq!(patch(operations.clone()).await.unwrap().status().as_u16(), code, "{operations}");
+    }
+    assert_eq!(world.sql(stored), "Critical|renamed");
+    world.stop().await;
+}
