@@ -76,12 +76,6 @@ create table desired.blobs (
     content bytea not null
 );
 
-create table desired.rendered_specs (
-    digest bytea primary key,
-    body bytea not null,
-    created_at timestamptz not null default now()
-);
-
 -- Revisions of repositories that manifests refer to by name, as seen last. For people; nothing is decided from it.
 create table desired.dependencies (
     org_id uuid not null,

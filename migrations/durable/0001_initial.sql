@@ -82,6 +82,8 @@ create table enrollments (
     certificate text,
     -- Why an approved request could not be carried out.
     failure text,
+    -- Digest of the enrolment policies that did not approve it: it is looked at again when they change.
+    policies_seen bytea,
     primary key (org_id, name),
     check ((decision is null) = (decided_by is null)),
     check (certificate is null or decision = 'Approved')
@@ -137,4 +139,15 @@ create table leases (
     holder text not null,
     token bigint not null,
     expires_at timestamptz not null
+);
+
+-- Which commit of each source was applied last. Lets the service know, when desired state has to be made again from Git,
+-- whether all of it is back: until then no device is moved.
+create table source_positions (
+    org_id uuid not null references orgs,
+    source text not null,
+    origin text not null,
+    commit_id text not null,
+    manifests bigint not null,
+    primary key (org_id, source)
 );

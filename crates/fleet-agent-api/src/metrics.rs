@@ -52,7 +52,6 @@ pub struct AgentMetrics {
 
 impl AgentMetrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        let registry = registry.sub_registry_with_prefix("shorebase_agent_api");
         let mut by_result = |name: &str, help: &str| {
             let family = Family::<ResultLabel, Counter>::default();
             registry.register(name, help, family.clone());

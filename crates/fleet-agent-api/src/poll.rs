@@ -21,7 +21,7 @@ use crate::{AgentApi, Shared};
 
 /// How long a poll waits for the first reading of all devices.
 const LOAD_WAIT: Duration = Duration::from_secs(5);
-/// The highest version a device may claim to know; leaves room for as many more.
+/// The highest version a device may claim to know beyond what it was given; leaves room for as many more.
 pub(crate) const MAX_VERSION: i64 = 1_000_000_000_000_000;
 
 /// `GET /devices/{name}/rendered?knownRenderedVersion=N`: 200 with the device, or 204 when there is nothing new.
@@ -138,7 +138,7 @@ impl Known {
     /// the database came from a backup, and the device gets a higher one soon. Never version 0: it has no document.
     fn wants(&self, version: i64) -> bool {
         match *self {
-            Self::Version(known) if known <= MAX_VERSION => version > known,
+            Self::Version(known) if known <= MAX_VERSION.max(version) => version > known,
             Self::Version(_) | Self::Nothing | Self::Other => version > 0,
         }
     }

@@ -10,7 +10,10 @@ use fleet_model::{
 };
 use fleet_pki::{DeviceCsr, DeviceSigner, Issued};
 use fleet_store::read_enrollments::{CsrRecord, get_csr};
-use fleet_store::{IssuedCertificate, SignedRequest, insert_signed_request, record_certificate};
+use fleet_store::{
+    IssuedCertificate, SignedRequest, has_revoked_certificate, insert_signed_request, lock_device_certificates,
+    record_certificate,
+};
 use jiff::Timestamp;
 use tracing::info;
 
@@ -123,6 +126,11 @@ impl Shared {
             not_after: issued.not_after.into(),
         };
         let mut transaction = self.store.begin().await.map_err(store_failure)?;
+        let (org, device) = (caller.key.0, &caller.key.1);
+        lock_device_certificates(&mut transaction, org, device).await.map_err(store_failure)?;
+        if has_revoked_certificate(&mut transaction, org, device).await.map_err(store_failure)? {
+            return Err(ApiError::unauthorized("the certificate was revoked"));
+        }
         let new =
             insert_signed_request(&mut transaction, caller.key.0, &request, now.into()).await.map_err(store_failure)?;
         if !new {

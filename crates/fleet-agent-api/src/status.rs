@@ -119,7 +119,7 @@ async fn accept(api: &Shared, caller: &DeviceCaller, slot: &Arc<Slot>, sent: Sen
     }
     let device = slot.device();
     let mut status = sent.status;
-    let reported = reported_version(&status.config)?;
+    let reported = reported_version(&status.config, device.rendered_version)?;
     let derived = derive(&status, api.wanted_image(&device, reported).await.as_deref());
     status.summary.status = derived.summary.to_owned();
     status.applications_summary.status = derived.applications.to_owned();
@@ -150,14 +150,15 @@ fn text_of(status: &DeviceStatus) -> Result<String, ApiError> {
     Ok(text)
 }
 
-fn reported_version(config: &ConfigStatus) -> Result<i64, ApiError> {
+fn reported_version(config: &ConfigStatus, given: i64) -> Result<i64, ApiError> {
+    let highest = MAX_VERSION.max(given);
     let text = config.rendered_version.as_str();
     if text.is_empty() {
         return Ok(0);
     }
     match text.parse::<RenderedVersion>() {
-        Ok(version) if version.get() <= MAX_VERSION => Ok(version.get()),
-        Ok(_) => Err(ApiError::bad_request(format!("status.config.renderedVersion is above {MAX_VERSION}"))),
+        Ok(version) if version.get() <= highest => Ok(version.get()),
+        Ok(_) => Err(ApiError::bad_request(format!("status.config.renderedVersion is above {highest}"))),
         Err(error) => Err(ApiError::bad_request(format!("status.config.renderedVersion: {error}"))),
     }
 }

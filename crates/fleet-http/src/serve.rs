@@ -163,6 +163,12 @@ async fn connection(
     }
 }
 
+/// Whether a client was refused for the certificate it showed, or for showing none; anything else is noise of the network.
+fn is_about_certificates(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
+}
+
 /// The TLS handshake; `None` when there is no connection to serve.
 async fn shake_hands(
     shared: &Shared,
@@ -176,7 +182,11 @@ async fn shake_hands(
         done = handshake => match done {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                debug!(peer = %addr, %error, "TLS handshake failed");
+                if is_about_certificates(&error) {
+                    info!(peer = %addr, %error, "Refused a connection");
+                } else {
+                    debug!(peer = %addr, %error, "TLS handshake failed");
+                }
                 return None;
             }
             Err(_) => {

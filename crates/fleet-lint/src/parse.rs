@@ -175,6 +175,8 @@ fn read(file: &mut ParsedFile, text: &str, findings: &mut Vec<Finding>) {
     file.is_unreadable =
         loaded.stopped || values.iter().zip(&loaded.documents).any(|(v, d)| v.is_none() && d.root.is_some());
     let checked = check_documents(text, &loaded, values, findings);
+    // A manifest whose kind is misspelt may refer to content, too.
+    file.is_unreadable |= findings.iter().any(|finding| finding.code == codes::UNKNOWN_KIND);
     let tree = Arc::new(loaded.tree);
     for (root, document) in checked {
         file.has_kinds |= document.has_kind;

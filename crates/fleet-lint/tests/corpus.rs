@@ -121,6 +121,7 @@ fn right_manifests_have_no_findings() {
 type Change = (&'static str, (&'static str, &'static str), &'static [(&'static str, u32, u32)]);
 
 const FLEET_CHANGES: &[Change] = &[
+    ("escaped NUL", ("name: kiosks", "name: kiosks\n  annotations: {a: \"x\\0y\"}"), &[("SB0002", 5, 20)]),
     ("tab", ("  name: kiosks", "\tname: kiosks"), &[("SB0102", 4, 1)]),
     ("bad indent", ("  labels:", "   labels:"), &[("SB0101", 5, 10)]),
     ("unclosed quote", ("name: kiosks", "name: \"kiosks"), &[("SB0101", 4, 9)]),

@@ -178,6 +178,10 @@ fn an_empty_repository_is_a_warning() {
 fn one_broken_file_does_not_accuse_its_content() {
     let report = lint(&[("a.yaml", "kind: [\n"), ("config/app.yaml", "colour: red\n")]);
     assert_eq!(places(&report), [("SB0101", "a.yaml", 1, 7)]);
+    let misspelt =
+        "apiVersion: flightctl.io/v1beta1\nkind: Fleeet\nmetadata: {name: a}\nspec: {template: {spec: {}}}\n";
+    let report = lint(&[("a.yaml", misspelt), ("config/app.yaml", "colour: red\n")]);
+    assert_eq!(places(&report), [("SB0203", "a.yaml", 2, 7)]);
 }
 
 #[test]

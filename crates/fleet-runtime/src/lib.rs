@@ -12,6 +12,6 @@ mod supervisor;
 pub use backoff::{Backoff, BackoffError};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error_chain::ErrorChain;
-pub use logging::{LogFormat, LoggingError, init_logging};
+pub use logging::{LogFormat, LoggingError, check_log_filter, init_logging};
 pub use supervisor::{Supervisor, TaskFailure, shutdown_signal};
 pub use tokio_util::sync::CancellationToken;

@@ -43,6 +43,18 @@ pub enum LoggingError {
     AlreadySet,
 }
 
+/// Checks a filter without using it.
+///
+/// # Errors
+/// When it does not parse.
+pub fn check_log_filter(filter: &str) -> Result<(), LoggingError> {
+    parse_filter(filter).map(|_| ())
+}
+
+fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
+    EnvFilter::try_new(filter).map_err(|source| LoggingError::Filter { filter: filter.to_owned(), source })
+}
+
 /// Sets the process's subscriber. `filter` is a level (`info`) or a list of `target=level`.
 ///
 /// # Errors

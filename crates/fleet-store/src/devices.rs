@@ -211,7 +211,7 @@ pub async fn mark_all_devices_dirty(connection: &mut PgConnection, org: OrgId) -
 }
 
 /// Adds a device, or gives one that enrols again its new labels; either way it waits to be looked at.
-/// `known_version` is the version the device says it has.
+/// `known_version` is the version a new device says it has; one that is known tells it in its polls.
 ///
 /// # Errors
 /// When the database fails.
@@ -227,7 +227,6 @@ pub async fn put_enrolled_device(
          values ($1, $2, $3, $3, $4, nextval('device_change_seq'))
          on conflict (org_id, name) do update
            set enrolled_labels = excluded.enrolled_labels, dirty = true, lifecycle_status = 'Enrolled',
-               reported_version = greatest(devices.reported_version, excluded.reported_version),
                change_seq = excluded.change_seq",
         org.as_uuid(),
         name,
@@ -248,7 +247,7 @@ pub async fn insert_rendered(connection: &mut PgConnection, documents: &[(Digest
         let digests: Vec<Vec<u8>> = batch.iter().map(|(digest, _)| digest.as_bytes().to_vec()).collect();
         let bodies: Vec<Vec<u8>> = batch.iter().map(|(_, body)| body.clone()).collect();
         sqlx::query!(
-            "insert into desired.rendered_specs (digest, body)
+            "insert into rendered.specs (digest, body)
              select * from unnest($1::bytea[], $2::bytea[]) on conflict do nothing",
             &digests,
             &bodies,
@@ -264,7 +263,7 @@ pub async fn insert_rendered(connection: &mut PgConnection, documents: &[(Digest
 /// # Errors
 /// When the database fails.
 pub async fn rendered_body(pool: &PgPool, digest: Digest) -> StoreResult<Option<Vec<u8>>> {
-    Ok(sqlx::query_scalar!("select body from desired.rendered_specs where digest = $1", digest.as_bytes())
+    Ok(sqlx::query_scalar!("select body from rendered.specs where digest = $1", digest.as_bytes())
         .fetch_optional(pool)
         .await?)
 }

@@ -28,14 +28,15 @@ pub struct OpenEnrollment {
     pub replace_labels: bool,
 }
 
-/// Requests that are approved and have no certificate, then those that nobody decided on; the oldest first, at most
-/// `limit`, locked for this transaction.
+/// Requests that are approved and have no certificate, then those that nobody decided on and that were not looked at
+/// under these policies yet (`policies`: their digest); the oldest first, at most `limit`, locked for this transaction.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn open_enrollments(
     connection: &mut PgConnection,
     org: OrgId,
+    policies: Digest,
     limit: i64,
 ) -> StoreResult<Vec<OpenEnrollment>> {
     let rows = sqlx::query!(
@@ -44,8 +45,10 @@ pub async fn open_enrollments(
                   decision_labels as "decision_labels: Json<Labels>", replace_labels
            from enrollments
            where org_id = $1 and certificate is null and failure is null and decision is distinct from 'Denied'
-           order by decision is null, created_at limit $2 for update skip locked"#,
+             and (decision is not null or policies_seen is distinct from $2)
+           order by decision is null, created_at limit $3 for update skip locked"#,
         org.as_uuid(),
+        policies.as_bytes(),
         limit,
     )
     .fetch_all(connection)
@@ -85,6 +88,27 @@ pub async fn approve_by_policy(
         format!("EnrollmentPolicy/{policy}"),
         at as _,
         Json(labels) as _,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes that no policy approves a request; it is looked at again when the policies change.
+///
+/// # Errors
+/// When the database fails.
+pub async fn pass_over_enrollment(
+    connection: &mut PgConnection,
+    org: OrgId,
+    name: &str,
+    policies: Digest,
+) -> StoreResult<()> {
+    sqlx::query!(
+        "update enrollments set policies_seen = $3 where org_id = $1 and name = $2",
+        org.as_uuid(),
+        name,
+        policies.as_bytes(),
     )
     .execute(connection)
     .await?;

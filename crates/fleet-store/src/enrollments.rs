@@ -3,7 +3,7 @@
 
 use fleet_model::{
     API_VERSION, Condition, ConditionStatus, DeviceName, EnrollmentApprovalStatus, EnrollmentRequest,
-    EnrollmentRequestSpec, EnrollmentRequestStatus, Labels, ObjectMeta, OrgId, signer,
+    EnrollmentRequestSpec, EnrollmentRequestStatus, Labels, ObjectMeta, OrgId,
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -77,21 +77,19 @@ pub async fn submit_enrollment(
     let recovered = sqlx::query!(
         "update enrollments e
          set csr = $3, certificate = null, failure = null, device_status = coalesce($4, e.device_status),
-             known_rendered_version = coalesce($5, e.known_rendered_version), os_mode = coalesce($6, e.os_mode)
+             os_mode = coalesce($5, e.os_mode)
          where e.org_id = $1 and e.name = $2 and e.decision = 'Approved'
            and (e.certificate is not null or e.failure is not null)
            and not exists (
              select from certificates c
              where c.org_id = e.org_id and c.device = e.name
                and (c.revoked_at is not null
-                    or e.failure is null and c.signer = $7 and c.not_after > $8))",
+                    or e.failure is null and c.not_after > $6))",
         org.as_uuid(),
         submission.name.as_str(),
         submission.csr,
         submission.device_status,
-        submission.known_rendered_version,
         submission.os_mode,
-        signer::DEVICE_ENROLLMENT,
         now as _,
     )
     .execute(&mut *connection)

@@ -50,14 +50,21 @@ impl StoreError {
         matches!(error.code().as_deref(), Some("40001" | "40P01"))
     }
 
+    /// Whether a table or schema is not there: somebody dropped it while the service runs.
+    pub fn is_missing_table(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        matches!(error.code().as_deref(), Some("42P01" | "3F000"))
+    }
+
     /// Whether the database is away: the work can be tried again later, unchanged.
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Database(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => true,
-            // 57P0x: the server is shutting down or starting; 53xxx: out of connections or resources.
-            Self::Database(sqlx::Error::Database(error)) => {
-                error.code().is_some_and(|c| c.starts_with("57P") || c.starts_with("53") || c.starts_with("08"))
-            }
+            // 57xxx: the server is shutting down, starting, or gave the statement up; 55P03: a lock was not to be had in
+            // time; 53xxx: out of connections or resources; 08xxx: the connection broke.
+            Self::Database(sqlx::Error::Database(error)) => error
+                .code()
+                .is_some_and(|c| c.starts_with("57") || c == "55P03" || c.starts_with("53") || c.starts_with("08")),
             Self::Database(_)
             | Self::Migration(_)
             | Self::Url(_)

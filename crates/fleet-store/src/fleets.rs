@@ -156,7 +156,7 @@ pub async fn insert_revision(connection: &mut PgConnection, org: OrgId, row: &Re
 /// Which of these (fleet, name) are stored already.
 ///
 /// # Errors
-/// When the database fails.
+/// When the database fails, or a name stands for other content.
 pub async fn known_revisions(
     connection: &mut PgConnection,
     org: OrgId,
@@ -165,7 +165,7 @@ pub async fn known_revisions(
     let fleets: Vec<String> = revisions.iter().map(|row| row.fleet.clone()).collect();
     let names: Vec<String> = revisions.iter().map(|row| row.name.clone()).collect();
     let rows = sqlx::query!(
-        "select r.fleet, r.name from desired.fleet_revisions r
+        "select r.fleet, r.name, r.digest from desired.fleet_revisions r
          join unnest($2::text[], $3::text[]) as wanted (fleet, name) on r.fleet = wanted.fleet and r.name = wanted.name
          where r.org_id = $1",
         org.as_uuid(),
@@ -174,7 +174,19 @@ pub async fn known_revisions(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.fleet, row.name)).collect())
+    let digests: HashMap<(&str, &str), Digest> =
+        revisions.iter().map(|row| ((row.fleet.as_str(), row.name.as_str()), row.digest)).collect();
+    let mut known = HashSet::new();
+    for row in rows {
+        if digests.get(&(row.fleet.as_str(), row.name.as_str())).map(Digest::as_bytes).map(<[u8; 32]>::as_slice)
+            != Some(row.digest.as_slice())
+        {
+            let reason = format!("revision {} of {} has other content", row.name, row.fleet);
+            return Err(StoreError::Corrupt { what: "fleet_revisions.digest", reason });
+        }
+        known.insert((row.fleet, row.name));
+    }
+    Ok(known)
 }
 
 /// Reads a revision.

@@ -86,14 +86,15 @@ impl Lease {
         Ok(())
     }
 
-    /// The first statement of every transaction that writes desired state: refuses a writer whose lease was taken
-    /// over, and keeps the lease from being taken over until the transaction ends.
+    /// Refuses a writer whose lease was taken over. Every transaction that writes desired state asks this after it has
+    /// taken the lock of device changes ([`crate::lock_device_changes`]): a new holder's writes wait for that lock, so
+    /// they come after whatever this transaction still does. Renewing goes on meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when the lease was lost.
     pub async fn fence(&self, connection: &mut PgConnection) -> StoreResult<()> {
         let held = sqlx::query_scalar!(
-            r#"select 1 as "one!" from leases where name = $1 and holder = $2 and token = $3 for share"#,
+            r#"select 1 as "one!" from leases where name = $1 and holder = $2 and token = $3 for key share"#,
             self.name.as_str(),
             self.holder,
             self.token,

@@ -37,7 +37,7 @@ pub use devices::{
 };
 pub use enrollment_work::{
     IssuedCertificate, OpenEnrollment, approve_by_policy, complete_enrollment, fail_enrollment, open_enrollments,
-    record_certificate,
+    pass_over_enrollment, record_certificate,
 };
 pub use enrollments::{
     Decided, EnrollmentDecision, EnrollmentSubmission, Submitted, decide_enrollment, submit_enrollment,
@@ -56,10 +56,14 @@ pub use manifests::{
     manifests_elsewhere, replace_manifests,
 };
 pub use notify::{Channel, Listener};
-pub use signing_requests::{SignedRequest, insert_signed_request, is_certificate_revoked, revoke_device_certificates};
+pub use signing_requests::{
+    SignedRequest, has_revoked_certificate, insert_signed_request, is_certificate_revoked, lock_device_certificates,
+    revoke_device_certificates,
+};
 pub use sources::{
-    ORIGIN_CONFIG, Observation, SourceDefinition, SourceRow, Verdict, list_sources, lock_source, orphaned_sources,
-    put_source, record_applied, record_commit, record_observation, remove_source, source_origin,
+    ORIGIN_CONFIG, Observation, SourceDefinition, SourceRow, Verdict, forget_positions_except, last_position,
+    list_sources, lock_source, orphaned_sources, put_source, record_applied, record_commit, record_observation,
+    remove_source, source_origin, unsettled_sources,
 };
 pub use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 pub use store::{ConnectOptions, Store};

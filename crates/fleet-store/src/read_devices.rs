@@ -15,13 +15,14 @@ pub const DISCONNECTED_AFTER_MINUTES: u16 = 5;
 /// SQL: whether the device is disconnected. A device that was never heard of is not: its words are `Unknown` anyway.
 macro_rules! disconnected {
     () => {
-        "coalesce(l.last_seen < now() - make_interval(mins => 5), false)"
+        "coalesce(greatest(l.last_seen, s.received_at) < now() - make_interval(mins => 5), false)"
     };
 }
 const SUMMARY: &str = concat!("(case when ", disconnected!(), " then 'Unknown' else d.summary_status end)");
 const APPLICATIONS: &str = concat!("(case when ", disconnected!(), " then 'Unknown' else d.applications_status end)");
 const UPDATED: &str = concat!(
-    "(case when d.updated_status = 'UpToDate' and d.reported_version < d.rendered_version then 'OutOfDate'
+    "(case when d.updated_status = 'UpToDate' and (d.reported_version < d.rendered_version
+                or d.render_error is not null or d.conflicting_fleets <> '{}') then 'OutOfDate'
       when d.updated_status = 'Updating' and ",
     disconnected!(),
     " then 'Unknown' else d.updated_status end)"
@@ -39,7 +40,7 @@ pub const FIELDS: &[Field] = &[
     Field::text("status.applicationsSummary.status", APPLICATIONS),
     Field::text("status.lifecycle.status", "d.lifecycle_status"),
     Field::text("status.capabilities.osMode", "(s.document #>> '{capabilities,osMode}')"),
-    Field::time("lastSeen", "l.last_seen"),
+    Field::time("lastSeen", "greatest(l.last_seen, s.received_at)"),
 ];
 
 /// A device with what hangs on it.
@@ -105,7 +106,7 @@ fn select() -> String {
             f.revision as target_revision, d.source, d.commit_id, d.rendered_version, d.rendered_digest, d.render_error,
             d.reported_version, {SUMMARY} as summary_status, {UPDATED} as updated_status,
             {APPLICATIONS} as applications_status, d.lifecycle_status, {} as disconnected, d.generation, d.change_seq,
-            l.last_seen, s.document as status,
+            greatest(l.last_seen, s.received_at) as last_seen, s.document as status,
             case when d.owner_fleet is null then m.document -> 'spec' else coalesce(r.template -> 'spec', r.template) end as spec
          {FROM}
          left join desired.fleets f on f.org_id = d.org_id and f.name = d.owner_fleet
@@ -170,7 +171,7 @@ pub async fn rendered(pool: &PgPool, org: OrgId, name: &str) -> StoreResult<Opti
     Ok(sqlx::query_as!(
         RenderedRecord,
         r#"select d.rendered_version as version, d.rendered_digest as digest, r.body as "body?"
-           from devices d left join desired.rendered_specs r on r.digest = d.rendered_digest
+           from devices d left join rendered.specs r on r.digest = d.rendered_digest
            where d.org_id = $1 and d.name = $2"#,
         org.as_uuid(),
         name,

@@ -55,6 +55,44 @@ pub async fn insert_signed_request(
     Ok(done.rows_affected() == 1)
 }
 
+/// Keeps other transactions that issue or revoke certificates of this device waiting until this one ends.
+///
+/// # Errors
+/// When the database fails.
+pub async fn lock_device_certificates(
+    connection: &mut PgConnection,
+    org: OrgId,
+    device: &DeviceName,
+) -> StoreResult<()> {
+    sqlx::query!(
+        "select 1 as one from devices where org_id = $1 and name = $2 for no key update",
+        org.as_uuid(),
+        device.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether any certificate of the device was revoked.
+///
+/// # Errors
+/// When the database fails.
+pub async fn has_revoked_certificate(
+    connection: &mut PgConnection,
+    org: OrgId,
+    device: &DeviceName,
+) -> StoreResult<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (select from certificates where org_id = $1 and device = $2 and revoked_at is not null)
+           as "any!""#,
+        org.as_uuid(),
+        device.as_str(),
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Revokes every certificate of a device that is not revoked yet, and wakes the API replicas, which cut the device's
 /// sessions. Returns how many there were.
 ///
@@ -68,6 +106,8 @@ pub async fn revoke_device_certificates(
     now: Ts,
 ) -> StoreResult<u64> {
     lock_device_changes(connection).await?;
+    // Renewals of the device wait from here on, or are seen below.
+    lock_device_certificates(connection, org, device).await?;
     let revoked = sqlx::query!(
         "update certificates set revoked_at = $3, revocation_reason = $4
          where org_id = $1 and device = $2 and revoked_at is null",

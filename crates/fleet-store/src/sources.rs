@@ -117,6 +117,7 @@ pub async fn remove_source(connection: &mut PgConnection, org: OrgId, name: &str
         "delete from desired.manifests where org_id = $1 and source = $2",
         "delete from desired.fleets where org_id = $1 and source = $2",
         "delete from desired.commits where org_id = $1 and source = $2",
+        "delete from source_positions where org_id = $1 and source = $2",
         "delete from desired.sources where org_id = $1 and name = $2",
     ] {
         sqlx::query(statement).bind(org.as_uuid()).bind(name).execute(&mut *connection).await?;
@@ -164,35 +165,83 @@ pub async fn record_observation(
     Ok(())
 }
 
-/// Locks a source for the transaction and tells which commit it is at. `None` when the source is gone.
+/// Locks a source for the transaction and tells which commit it is at. `None` when the source is gone or lies elsewhere
+/// by now.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn lock_source(
     connection: &mut PgConnection,
     org: OrgId,
-    name: &str,
+    source: &SourceDefinition,
 ) -> StoreResult<Option<Option<CommitId>>> {
     let row = sqlx::query_scalar!(
-        "select applied_commit from desired.sources where org_id = $1 and name = $2 for update",
+        "select applied_commit from desired.sources
+         where org_id = $1 and name = $2 and url = $3 and revision = $4 and path = $5 for update",
         org.as_uuid(),
-        name,
+        source.name,
+        source.url,
+        source.revision,
+        source.path,
     )
     .fetch_optional(connection)
     .await?;
     row.map(|commit| commit.map(|id| parse_commit(&id)).transpose()).transpose()
 }
 
+/// The commit of a source that was applied last, also after desired state was dropped.
+///
+/// # Errors
+/// When the database fails.
+pub async fn last_position(connection: &mut PgConnection, org: OrgId, source: &str) -> StoreResult<Option<CommitId>> {
+    let commit = sqlx::query_scalar!(
+        "select commit_id from source_positions where org_id = $1 and source = $2",
+        org.as_uuid(),
+        source,
+    )
+    .fetch_optional(connection)
+    .await?;
+    commit.map(|id| parse_commit(&id)).transpose()
+}
+
+/// Sources that had manifests and, since desired state was dropped, have none again yet: what they say of devices is not
+/// known. Forgets positions of sources that nothing brings in any more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn unsettled_sources(connection: &mut PgConnection, org: OrgId) -> StoreResult<Vec<String>> {
+    let rows = sqlx::query!(
+        r#"select p.source, p.origin = 'config' as "configured!", s.name is not null as "known!"
+           from source_positions p left join desired.sources s on s.org_id = p.org_id and s.name = p.source
+           where p.org_id = $1 and p.manifests > 0
+             and not exists (select from desired.manifests m where m.org_id = p.org_id and m.source = p.source)
+           order by p.source"#,
+        org.as_uuid(),
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let waiting: Vec<String> =
+        rows.iter().filter(|row| row.configured || row.known).map(|row| row.source.clone()).collect();
+    if waiting.is_empty() {
+        for row in rows {
+            remove_source(connection, org, &row.source).await?;
+        }
+    }
+    Ok(waiting)
+}
+
 /// Moves a source to a commit; the last statement of an apply.
 ///
 /// # Errors
 /// When the database fails.
+#[expect(clippy::too_many_arguments, reason = "each is one column")]
 pub async fn record_applied(
     connection: &mut PgConnection,
     org: OrgId,
-    name: &str,
+    source: &SourceDefinition,
     commit: &CommitId,
     at: Ts,
+    manifests: usize,
     conditions: &[Condition],
     diagnostics: &[Diagnostic],
 ) -> StoreResult<()> {
@@ -202,11 +251,23 @@ pub async fn record_applied(
              diagnostics = $6
          where org_id = $1 and name = $2",
         org.as_uuid(),
-        name,
+        source.name,
         commit.as_str(),
         at as _,
         Json(conditions) as _,
         Json(diagnostics) as _,
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "insert into source_positions (org_id, source, origin, commit_id, manifests) values ($1, $2, $3, $4, $5)
+         on conflict (org_id, source) do update
+           set origin = excluded.origin, commit_id = excluded.commit_id, manifests = excluded.manifests",
+        org.as_uuid(),
+        source.name,
+        source.origin,
+        commit.as_str(),
+        i64::try_from(manifests).unwrap_or(i64::MAX),
     )
     .execute(connection)
     .await?;
@@ -288,4 +349,23 @@ pub async fn orphaned_sources(connection: &mut PgConnection, org: OrgId) -> Stor
     )
     .fetch_all(connection)
     .await?)
+}
+
+/// Forgets the positions of sources that the configuration names no more. Returns how many there were.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget_positions_except(
+    connection: &mut PgConnection,
+    org: OrgId,
+    configured: &[String],
+) -> StoreResult<u64> {
+    let done = sqlx::query!(
+        "delete from source_positions where org_id = $1 and origin = 'config' and source <> all($2)",
+        org.as_uuid(),
+        configured,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
 }

@@ -3,27 +3,48 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 use tracing::{info, warn};
 
 use crate::{Listener, StoreError, StoreResult};
 
 static DURABLE: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/durable");
-static DESIRED: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/desired");
+/// A schema that may be dropped at any time: it is made again, empty, and fills itself.
+struct Projection {
+    schema: &'static str,
+    history: &'static str,
+    migrations: sqlx::migrate::Migrator,
+    tables: &'static [&'static str],
+}
 
-/// The tables of the disposable schema. When one is missing, all are made again.
-const DESIRED_TABLES: [&str; 9] = [
-    "blobs",
-    "commits",
-    "dependencies",
-    "file_trees",
-    "fleet_revisions",
-    "fleets",
-    "manifests",
-    "rendered_specs",
-    "sources",
+static PROJECTIONS: [Projection; 2] = [
+    Projection {
+        schema: "desired",
+        history: "desired._migrations",
+        migrations: sqlx::migrate!("../../migrations/desired"),
+        tables: &[
+            "blobs",
+            "commits",
+            "dependencies",
+            "file_trees",
+            "fleet_revisions",
+            "fleets",
+            "manifests",
+            "sources",
+        ],
+    },
+    Projection {
+        schema: "rendered",
+        history: "rendered._migrations",
+        migrations: sqlx::migrate!("../../migrations/rendered"),
+        tables: &["specs"],
+    },
 ];
+
+/// Lock that is held while the schema changes: two services that start together migrate one after the other.
+const MIGRATION_LOCK: i64 = 0x5348_4f52_454d_4947;
 
 /// How to reach the database.
 #[derive(Clone)]
@@ -102,32 +123,59 @@ impl Store {
         self.pool.close().await;
     }
 
-    /// Brings both schemas up to date. A damaged `desired` schema is dropped and made again, empty: it is a
-    /// projection of Git and fills itself at the next sync.
+    /// Brings the schema up to date. A damaged projection is dropped and made again, empty: it fills itself at the next
+    /// sync.
     ///
     /// # Errors
     /// When a migration fails, or the database was migrated by a newer version.
     pub async fn migrate(&self) -> StoreResult<()> {
-        DURABLE.run(&self.pool).await?;
-        let existing = sqlx::query_scalar::<_, String>(
-            "select table_name::text from information_schema.tables where table_schema = 'desired'",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let missing: Vec<&str> =
-            DESIRED_TABLES.into_iter().filter(|table| !existing.iter().any(|t| t == table)).collect();
-        if !missing.is_empty() {
-            if !existing.is_empty() {
-                warn!(tables = missing.join(", "), "Desired state is incomplete; making it again from Git");
-            }
-            sqlx::query("drop schema if exists desired cascade").execute(&self.pool).await?;
+        // A connection of its own, closed at the end: the lock goes with it, whatever happens.
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        sqlx::query("set statement_timeout = 0").execute(&mut connection).await?;
+        sqlx::query("select pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut connection).await?;
+        // Not `run`: its future cannot be sent between threads.
+        DURABLE.run_direct(None, &mut connection, false).await?;
+        for projection in &PROJECTIONS {
+            projection.migrate(&mut connection).await?;
         }
-        let mut desired =
-            sqlx::migrate::Migrator { migrations: DESIRED.migrations.clone(), ..sqlx::migrate::Migrator::DEFAULT };
-        desired.dangerous_set_table_name("desired._migrations");
-        desired.create_schema("desired");
-        desired.run(&self.pool).await?;
+        connection.close().await?;
         info!("Database schema is up to date");
         Ok(())
+    }
+}
+
+impl Projection {
+    async fn migrate(&self, connection: &mut PgConnection) -> StoreResult<()> {
+        let existed = self.present(connection).await?;
+        let migrated = self.run(connection).await;
+        let present = self.present(connection).await?;
+        let missing: Vec<&str> =
+            self.tables.iter().copied().filter(|table| !present.iter().any(|t| t == table)).collect();
+        match migrated {
+            Ok(()) if missing.is_empty() => return Ok(()),
+            // A newer version has been here: hands off.
+            Err(error @ StoreError::Migration(MigrateError::VersionMissing(_))) => return Err(error),
+            Err(error) if existed.is_empty() => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        warn!(schema = self.schema, missing = missing.join(", "), "A schema is damaged; making it again");
+        let drop = format!("drop schema if exists {} cascade", self.schema);
+        sqlx::query(AssertSqlSafe(drop)).execute(&mut *connection).await?;
+        self.run(connection).await
+    }
+
+    async fn run(&self, connection: &mut PgConnection) -> StoreResult<()> {
+        let mut migrator = sqlx::migrate::Migrator {
+            migrations: self.migrations.migrations.clone(),
+            ..sqlx::migrate::Migrator::DEFAULT
+        };
+        migrator.dangerous_set_table_name(self.history);
+        migrator.create_schema(self.schema);
+        Ok(migrator.run_direct(None, connection, false).await?)
+    }
+
+    async fn present(&self, connection: &mut PgConnection) -> StoreResult<Vec<String>> {
+        let tables = "select table_name::text from information_schema.tables where table_schema = $1";
+        Ok(sqlx::query_scalar(tables).bind(self.schema).fetch_all(connection).await?)
     }
 }

@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, OrgId};
 use fleet_store::{
-    Channel, DeviceScope, FleetRow, Lease, ManifestPlace, NewEvent, PgConnection, Store, StoreError, Ts, Verdict,
-    count_manifests, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets,
-    lock_device_changes, lock_source, manifests_elsewhere, orphaned_sources, put_source, record_applied, record_commit,
-    record_event, remove_source, replace_fleets, replace_manifests, source_origin,
+    Channel, DeviceScope, FleetRow, Lease, ManifestPlace, NewEvent, PgConnection, SourceDefinition, Store, StoreError,
+    Ts, Verdict, count_manifests, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions,
+    list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, orphaned_sources,
+    put_source, record_applied, record_commit, record_event, remove_source, replace_fleets, replace_manifests,
+    source_origin, unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;
+use tracing::info;
 
 use crate::desired::Desired;
 use crate::reconcile::{ReconcileOutcome, RevisionCache, reconcile_devices};
@@ -27,6 +29,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) org: OrgId,
     /// Prepared revisions.
     pub(crate) cache: &'a RevisionCache,
+    /// Held by the one writer of this process: others wait for it without a connection of the database.
+    pub(crate) turn: &'a tokio::sync::Mutex<()>,
     /// The time.
     pub(crate) now: Timestamp,
 }
@@ -34,8 +38,8 @@ pub(crate) struct Writer<'a> {
 /// What is applied.
 #[derive(Debug)]
 pub(crate) struct Application<'a> {
-    /// The source's name.
-    pub(crate) source: &'a str,
+    /// The source.
+    pub(crate) source: &'a SourceDefinition,
     /// The commit the source is at, as far as the caller knows.
     pub(crate) base: Option<&'a CommitId>,
     /// The commit to move to.
@@ -83,6 +87,7 @@ pub(crate) enum ApplyError {
 /// # Errors
 /// [`ApplyError`]; then nothing was written.
 pub(crate) async fn apply(writer: Writer<'_>, application: &Application<'_>) -> Result<Applied, ApplyError> {
+    let _turn = writer.turn.lock().await;
     let mut transaction = writer.store.begin().await?;
     let applied = apply_in(&mut transaction, writer, application).await?;
     transaction.commit().await.map_err(StoreError::from)?;
@@ -94,11 +99,12 @@ async fn apply_in(
     writer: Writer<'_>,
     application: &Application<'_>,
 ) -> Result<Applied, ApplyError> {
-    let Application { source, base, commit, desired, conditions, diagnostics } = application;
+    let Application { source: definition, base, commit, desired, conditions, diagnostics } = application;
+    let source = definition.name.as_str();
     let (org, at) = (writer.org, Ts::from(writer.now));
     lock_device_changes(connection).await?;
     writer.lease.fence(connection).await?;
-    let present = lock_source(connection, org, source).await?;
+    let present = lock_source(connection, org, definition).await?;
     if present.as_ref().map(Option::as_ref) != Some(*base) {
         return Err(StoreError::Conflict { what: format!("source {source}") }.into());
     }
@@ -128,10 +134,22 @@ async fn apply_in(
     let after = list_fleets(connection, org).await?;
     let devices_changed = changes.written.iter().chain(&changes.removed).any(|(kind, _)| *kind == Kind::Device);
     let first = base.is_none();
-    let devices = match scope(&before, &after, devices_changed || first) {
-        None => ReconcileOutcome::default(),
-        Some(scope) => reconcile_devices(connection, org, &scope, first, at, writer.cache).await?,
+    let waiting = unsettled_sources(connection, org).await?;
+    let devices = if !waiting.is_empty() {
+        // Desired state is being made again and is not whole: nobody is moved on half of it. All are looked at later.
+        info!(source, waiting = waiting.join(", "), "Devices wait until all sources are back");
+        mark_all_devices_dirty(connection, org).await?;
+        ReconcileOutcome::default()
+    } else {
+        match scope(&before, &after, devices_changed || first || sources_changed) {
+            None => ReconcileOutcome::default(),
+            Some(scope) => reconcile_devices(connection, org, &scope, first, at, writer.cache).await?,
+        }
     };
+    if sources_changed || first {
+        // What another source waited for may be there now.
+        Channel::Enrollment.notify(connection, "").await?;
+    }
     let policies_changed = changes.written.iter().any(|(kind, _)| *kind == Kind::EnrollmentPolicy);
     if policies_changed {
         Channel::Enrollment.notify(connection, "").await?;
@@ -158,7 +176,7 @@ async fn apply_in(
         };
         record_event(connection, org, &event).await?;
     }
-    record_applied(connection, org, source, commit, at, conditions, diagnostics).await?;
+    record_applied(connection, org, definition, commit, at, objects.len(), conditions, diagnostics).await?;
     Ok(Applied { manifests, revisions, devices, sources_changed })
 }
 
@@ -194,21 +212,27 @@ async fn replace_child_sources(
         }
         changed |= put_source(connection, org, child).await?;
     }
-    // A source that goes may have brought in others: repeat until all that are left have their ResourceSync.
-    loop {
-        let orphans = orphaned_sources(connection, org).await?;
-        if orphans.is_empty() {
-            break;
-        }
-        for orphan in &orphans {
-            remove_source(connection, org, orphan).await?;
-        }
-        changed = true;
-    }
+    changed |= remove_orphans(connection, org).await?;
     if changed {
         Channel::Sources.notify(connection, "").await?;
     }
     Ok(changed)
+}
+
+/// Removes sources whose ResourceSync is gone. One that goes may have brought in others: repeats until all that are left
+/// have theirs. Returns whether any went.
+pub(crate) async fn remove_orphans(connection: &mut PgConnection, org: OrgId) -> Result<bool, StoreError> {
+    let mut any = false;
+    loop {
+        let orphans = orphaned_sources(connection, org).await?;
+        if orphans.is_empty() {
+            return Ok(any);
+        }
+        for orphan in &orphans {
+            remove_source(connection, org, orphan).await?;
+        }
+        any = true;
+    }
 }
 
 /// The devices that a change of fleets can concern: all, when who belongs where may have changed; else those of fleets

@@ -74,9 +74,18 @@ pub(crate) fn applied(conditions: &mut Vec<Condition>, commit: &str, problems: u
     set_condition(conditions, Condition::new("Ready", ConditionStatus::True, reason, message, now));
 }
 
-/// Whether the conditions tell of a refused commit.
+/// The database would not take a commit; what is applied stays as it is.
+pub(crate) fn not_written(conditions: &mut Vec<Condition>, error: &str, now: &str) {
+    let message = format!("the newest commit cannot be written: {error}");
+    set_condition(conditions, Condition::new("Ready", ConditionStatus::False, "Failed", message, now));
+}
+
+/// Whether the conditions tell of a commit that is not applied.
 pub(crate) fn is_refused(conditions: &[Condition]) -> bool {
-    conditions.iter().any(|condition| condition.kind == "Parsed" && condition.status == ConditionStatus::False)
+    conditions.iter().any(|condition| {
+        let tells = condition.kind == "Parsed" || condition.kind == "Ready" && condition.reason == "Failed";
+        tells && condition.status == ConditionStatus::False
+    })
 }
 
 /// A commit is refused; the last good one stays.

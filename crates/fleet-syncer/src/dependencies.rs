@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use fleet_git::{GitError, WorkerPool};
 use fleet_model::{CommitId, Digest};
@@ -22,8 +23,16 @@ pub(crate) struct Pinned {
     pub(crate) commit: CommitId,
 }
 
-/// The commit pinned last.
-type Slot = Arc<Mutex<Option<CommitId>>>;
+/// What is known of a repository at a revision.
+#[derive(Debug, Default)]
+struct Known {
+    /// The commit pinned last.
+    commit: Option<CommitId>,
+    /// The last failure: the host is not asked again right away.
+    failed: Option<(Instant, GitError)>,
+}
+
+type Slot = Arc<Mutex<Known>>;
 
 /// All repositories that manifests name.
 #[derive(Debug)]
@@ -65,16 +74,23 @@ impl Dependencies {
         let slot = self.slot(url, revision).await;
         let mut known = slot.lock().await;
         let mirror = self.mirror(url, revision);
-        let fetched = git.fetch(&mirror, &self.config.remote(url), revision, None).await;
+        let failed = known.failed.take().filter(|(at, _)| at.elapsed() < self.config.poll_interval);
+        let fetched = match &failed {
+            Some((_, error)) => Err(error.clone()),
+            None => git.fetch(&mirror, &self.config.remote(url), revision, None).await,
+        };
         let shown = fleet_git::redact_url(url);
         let result = match fetched {
             Ok(outcome) => {
-                *known = Some(outcome.commit.clone());
+                known.commit = Some(outcome.commit.clone());
                 Ok(Pinned { mirror, commit: outcome.commit })
             }
             Err(error) => {
-                warn!(repository, url = shown, %error, "Cannot fetch a repository that manifests refer to");
-                match known.clone() {
+                if failed.is_none() {
+                    warn!(repository, url = shown, %error, "Cannot fetch a repository that manifests refer to");
+                }
+                known.failed = failed.or_else(|| Some((Instant::now(), error.clone())));
+                match known.commit.clone() {
                     Some(commit) => Ok(Pinned { mirror, commit }),
                     None => Err(error),
                 }

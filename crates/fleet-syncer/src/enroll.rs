@@ -1,11 +1,15 @@
 //! Enrolment: policies decide, approved requests get their certificate, and the device comes into being with its
 //! labels, owner and first document in the same transaction.
 
-use fleet_model::{EnrollmentPolicy, EnrollmentPolicySpec, Kind, Labels, Manifest, OrgId, RenderedVersion, SystemInfo};
+use fleet_model::{
+    DeviceName, Digest, EnrollmentPolicy, EnrollmentPolicySpec, Kind, Labels, Manifest, OrgId, RenderedVersion,
+    SystemInfo,
+};
 use fleet_pki::{CertificateAuthority, DeviceCsr, DeviceSigner, IssueError, Issued, Lifetime};
 use fleet_store::{
     IssuedCertificate, NewEvent, OpenEnrollment, PgConnection, StoreError, Ts, approve_by_policy, complete_enrollment,
-    fail_enrollment, manifest_documents, open_enrollments, put_enrolled_device, record_certificate, record_event,
+    fail_enrollment, has_revoked_certificate, lock_device_certificates, manifest_documents, open_enrollments,
+    pass_over_enrollment, put_enrolled_device, record_certificate, record_event,
 };
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -19,18 +23,23 @@ struct Policy {
     spec: EnrollmentPolicySpec,
 }
 
-async fn policies(connection: &mut PgConnection, org: OrgId) -> Result<Vec<Policy>, StoreError> {
+/// All policies by name, and the digest of all of them.
+async fn policies(connection: &mut PgConnection, org: OrgId) -> Result<(Vec<Policy>, Digest), StoreError> {
+    let stored = manifest_documents(connection, org, Kind::EnrollmentPolicy, None).await?;
+    let documents: Vec<&serde_json::Value> = stored.iter().map(|stored| &stored.document).collect();
+    let digest = Digest::of(&fleet_render::canonical::to_vec(&serde_json::json!(documents)));
     let mut policies = Vec::new();
-    for stored in manifest_documents(connection, org, Kind::EnrollmentPolicy, None).await? {
-        let corrupt = |e: serde_json::Error| StoreError::Corrupt { what: "manifests.document", reason: e.to_string() };
-        if let Manifest::EnrollmentPolicy(policy) =
-            Manifest::from_document(Kind::EnrollmentPolicy, stored.document).map_err(corrupt)?
-        {
-            let EnrollmentPolicy { spec, .. } = *policy;
-            policies.push(Policy { name: stored.name, spec });
+    for stored in stored {
+        match Manifest::from_document(Kind::EnrollmentPolicy, stored.document) {
+            Ok(Manifest::EnrollmentPolicy(policy)) => {
+                let EnrollmentPolicy { spec, .. } = *policy;
+                policies.push(Policy { name: stored.name, spec });
+            }
+            Ok(_) => {}
+            Err(error) => warn!(policy = stored.name, %error, "Passing over an EnrollmentPolicy that cannot be read"),
         }
     }
-    Ok(policies)
+    Ok((policies, digest))
 }
 
 /// The policy that approves a request, and the labels it gives. A pure decision.
@@ -50,8 +59,7 @@ fn first_labels(request: &OpenEnrollment, decision: &Labels) -> Labels {
     labels
 }
 
-/// Handles open requests in the caller's transaction. Returns how many devices were enrolled, and whether there may
-/// be more requests to handle.
+/// Handles open requests in the caller's transaction, at most [`BATCH`]. Returns how many were handled.
 ///
 /// # Errors
 /// When the database fails. A request that cannot be carried out is marked as failed and harms no other.
@@ -62,26 +70,30 @@ pub(crate) async fn enroll(
     lifetime: Lifetime,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
-    let requests = open_enrollments(connection, org, BATCH).await?;
-    if requests.is_empty() {
-        return Ok(0);
-    }
-    let policies = policies(connection, org).await?;
+    let (policies, digest) = policies(connection, org).await?;
+    let requests = open_enrollments(connection, org, digest, BATCH).await?;
     let at = Ts::from(now);
-    let mut enrolled = 0;
+    let handled = requests.len();
     for request in requests {
         let name = request.name.as_str();
         let decision_labels = if request.approved {
             request.decision_labels.clone()
         } else {
-            let Some((policy, labels)) = decide(&request, &policies) else { continue };
+            let Some((policy, labels)) = decide(&request, &policies) else {
+                pass_over_enrollment(connection, org, name, digest).await?;
+                continue;
+            };
             approve_by_policy(connection, org, name, policy, labels, at).await?;
             info!(device = name, policy, "Approved an enrolment request");
             let message = format!("Approved by EnrollmentPolicy {policy}");
             record_event(connection, org, &approved_event(name, &message)).await?;
             labels.clone()
         };
-        match sign(authority, &request, lifetime, org, now) {
+        let signed = match revoked(connection, org, name).await? {
+            true => Err("a certificate of this device was revoked".to_owned()),
+            false => sign(authority, &request, lifetime, org, now).map_err(|error| error.to_string()),
+        };
+        match signed {
             Ok(issued) => {
                 record_certificate(connection, org, &certificate_row(name, &issued)).await?;
                 let known = request.known_rendered_version.as_deref().and_then(|v| v.parse().ok());
@@ -89,10 +101,8 @@ pub(crate) async fn enroll(
                 put_enrolled_device(connection, org, name, &labels, known.unwrap_or(RenderedVersion::ZERO)).await?;
                 complete_enrollment(connection, org, name, &issued.chain_pem).await?;
                 info!(device = name, serial = issued.serial_hex, "Enrolled a device");
-                enrolled += 1;
             }
-            Err(error) => {
-                let reason = error.to_string();
+            Err(reason) => {
                 warn!(device = name, error = reason, "An approved enrolment request cannot be carried out");
                 fail_enrollment(connection, org, name, &reason).await?;
                 let event = NewEvent {
@@ -108,7 +118,14 @@ pub(crate) async fn enroll(
             }
         }
     }
-    Ok(enrolled)
+    Ok(handled)
+}
+
+/// Whether the device was shut out; no certificate of it is issued or revoked until the transaction ends.
+async fn revoked(connection: &mut PgConnection, org: OrgId, name: &str) -> Result<bool, StoreError> {
+    let Ok(device) = name.parse::<DeviceName>() else { return Ok(false) };
+    lock_device_certificates(connection, org, &device).await?;
+    has_revoked_certificate(connection, org, &device).await
 }
 
 fn approved_event<'a>(name: &'a str, message: &'a str) -> NewEvent<'a> {

@@ -41,7 +41,9 @@ impl Syncer {
         let config = Arc::new(config);
         let dependencies = Dependencies::new(Arc::clone(&config), store.clone(), Arc::clone(&clock));
         let cache = RevisionCache::default();
-        Self { shared: Arc::new(Shared { config, store, git, clock, cache, dependencies, metrics }), authority }
+        let turn = tokio::sync::Mutex::new(());
+        let shared = Shared { config, store, git, clock, cache, dependencies, metrics, turn };
+        Self { shared: Arc::new(shared), authority }
     }
 
     /// Works until `shutdown`. While another process holds the lease it waits; when the lease is lost it stops its work

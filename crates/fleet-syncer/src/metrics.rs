@@ -14,7 +14,7 @@ pub struct SyncerMetrics {
     pub(crate) failures: Counter,
     pub(crate) new_versions: Counter,
     pub(crate) renders: Counter,
-    pub(crate) enrolled: Counter,
+    pub(crate) enrollments: Counter,
 }
 
 impl SyncerMetrics {
@@ -28,7 +28,7 @@ impl SyncerMetrics {
         counter("sync_failures", "Looks at a source that failed", &metrics.failures);
         counter("device_versions", "New rendered versions of devices", &metrics.new_versions);
         counter("renders", "Documents rendered; devices with the same inputs share one", &metrics.renders);
-        counter("devices_enrolled", "Devices enrolled", &metrics.enrolled);
+        counter("enrollment_requests", "Enrolment requests looked at", &metrics.enrollments);
         metrics
     }
 

@@ -11,6 +11,8 @@ use fleet_store::{
     devices_in_scope, find_revision, insert_rendered, list_fleets, load_tree, manifest_documents, update_devices,
 };
 
+use tracing::warn;
+
 use crate::ownership::{Ownership, decide_owner, labels_in_force};
 
 /// How many devices are rendered before their documents are written out.
@@ -80,15 +82,16 @@ impl Truth {
         let fleets = list_fleets(connection, org).await?;
         let mut inventory = BTreeMap::new();
         for stored in manifest_documents(connection, org, Kind::Device, None).await? {
-            let corrupt =
-                |e: serde_json::Error| StoreError::Corrupt { what: "manifests.document", reason: e.to_string() };
-            let Manifest::Device(device) = Manifest::from_document(Kind::Device, stored.document).map_err(corrupt)?
-            else {
-                continue;
-            };
-            let Device { metadata, .. } = *device;
-            let entry = InventoryEntry { labels: metadata.labels, revision: stored.revision, problem: stored.problem };
-            inventory.insert(stored.name, entry);
+            match Manifest::from_document(Kind::Device, stored.document) {
+                Ok(Manifest::Device(device)) => {
+                    let Device { metadata, .. } = *device;
+                    let entry =
+                        InventoryEntry { labels: metadata.labels, revision: stored.revision, problem: stored.problem };
+                    inventory.insert(stored.name, entry);
+                }
+                Ok(_) => {}
+                Err(error) => warn!(device = stored.name, %error, "Passing over a Device that cannot be read"),
+            }
         }
         Ok(Self { fleets, inventory })
     }
@@ -171,6 +174,7 @@ pub(crate) async fn reconcile_devices(
     }
     let mut draw = Draw { truth, ready, force, drawn: HashMap::new() };
     let mut devices = devices;
+    let mut updates = Vec::new();
     while !devices.is_empty() {
         let chunk: Vec<DeviceRow> = devices.drain(..devices.len().min(CHUNK)).collect();
         // Rendering is work for the processor: done where it holds nobody up.
@@ -182,10 +186,12 @@ pub(crate) async fn reconcile_devices(
         .map_err(|error| StoreError::Corrupt { what: "rendering", reason: error.to_string() })?;
         draw = back;
         insert_rendered(connection, &sheet.documents).await?;
-        outcome.new_versions += sheet.updates.iter().filter(|u| u.provenance.is_some()).count();
-        outcome.rows += sheet.updates.len();
-        update_devices(connection, org, now, &sheet.updates).await?;
+        updates.extend(sheet.updates);
     }
+    // Rows last, all at once: reports of devices wait for no rendering.
+    outcome.new_versions = updates.iter().filter(|update| update.provenance.is_some()).count();
+    outcome.rows = updates.len();
+    update_devices(connection, org, now, &updates).await?;
     outcome.renders = draw.drawn.len();
     if outcome.rows > 0 {
         Channel::Devices.notify(connection, "").await?;
@@ -332,7 +338,11 @@ async fn ready_revision(
     let RevisionRow { template, inputs, source, commit, .. } = row;
     let mut pinned = PinnedInputs::new();
     for input in inputs {
-        let files = load_tree(connection, input.tree).await?;
+        let files = match load_tree(connection, input.tree).await {
+            Ok(files) => files,
+            Err(error @ StoreError::Corrupt { .. }) => return Ok(Err(error.to_string())),
+            Err(error) => return Err(error),
+        };
         let files = files
             .into_iter()
             .map(|file| PinnedFile { path: file.path, mode: file.mode, content: file.content.into() })
@@ -342,8 +352,10 @@ async fn ready_revision(
             Err(problem) => return Ok(Err(problem.to_string())),
         };
     }
-    let spec: DeviceSpec = serde_json::from_value(template)
-        .map_err(|e| StoreError::Corrupt { what: "fleet_revisions.template", reason: e.to_string() })?;
+    let spec: DeviceSpec = match serde_json::from_value(template) {
+        Ok(spec) => spec,
+        Err(error) => return Ok(Err(format!("revision {revision} of {owner} cannot be read: {error}"))),
+    };
     let prepared = match owner.starts_with("Device/") {
         true => Prepared::stand_alone(&spec, pinned),
         false => Prepared::new(&spec, pinned),

@@ -9,8 +9,8 @@ use fleet_lint::{TreeReport, check_tree, codes, has_errors};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, Manifest};
 use fleet_runtime::Clock;
 use fleet_store::{
-    Lease, NewEvent, Observation, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, manifest_documents,
-    record_commit, record_event, record_observation, source_dependencies, source_has_problems,
+    Lease, NewEvent, Observation, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, last_position,
+    manifest_documents, record_commit, record_event, record_observation, source_dependencies, source_has_problems,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) cache: RevisionCache,
     pub(crate) dependencies: Dependencies,
     pub(crate) metrics: SyncerMetrics,
+    /// Held by whoever writes desired state.
+    pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
 /// What a run of a source did.
@@ -66,6 +68,13 @@ pub(crate) enum RunError {
     Store(#[from] StoreError),
 }
 
+/// Why a commit is not applied.
+#[derive(Debug)]
+struct Refusal {
+    reason: RefusalReason,
+    diagnostics: Vec<Diagnostic>,
+}
+
 /// A source at work.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -83,6 +92,8 @@ pub(crate) struct Source {
     /// Something outside the source's commit may have changed what it gives.
     stale: bool,
     noted_poll: Option<Timestamp>,
+    /// The commit that was last told to have rewritten history.
+    rewritten: Option<CommitId>,
 }
 
 impl Source {
@@ -104,6 +115,7 @@ impl Source {
             refused: None,
             stale: false,
             noted_poll: None,
+            rewritten: None,
         }
     }
 
@@ -127,6 +139,11 @@ impl Source {
                 warn!(source = self.definition.name, %error, "Cannot write a source; trying again");
                 // What the database holds now is not known: look again before the next write.
                 self.forget();
+                if !error.is_unavailable() {
+                    let now = self.shared.clock.now_rfc3339();
+                    conditions::not_written(&mut self.conditions, &error.to_string(), &now);
+                    self.note(None, None, None).await?;
+                }
             }
         }
         result
@@ -159,12 +176,37 @@ impl Source {
         let fetched =
             shared.git.fetch(&self.mirror, &self.remote, &self.definition.revision, self.applied.as_ref()).await?;
         let commit = fetched.commit;
-        if fetched.forced {
+        if fetched.forced && self.rewritten.as_ref() != Some(&commit) {
             self.warn_of_forced_push(&commit).await?;
+            self.rewritten = Some(commit.clone());
         }
+        let refusal = match self.take(&commit).await? {
+            Ok(step) => return Ok(step),
+            Err(refusal) => refusal,
+        };
+        // Desired state was dropped, and the newest commit is refused: the last good one is still the one in force.
+        if self.applied.is_none()
+            && let Some(last_good) = self.last_good().await?
+            && last_good != commit
+            && let Ok(Err(_)) | Err(RunError::Git(_)) = self.take(&last_good).await
+        {
+            warn!(source = self.definition.name, commit = %last_good, "Cannot bring back the commit applied last");
+        }
+        self.refuse(commit, refusal).await
+    }
+
+    /// The commit that was applied before desired state was dropped.
+    async fn last_good(&self) -> Result<Option<CommitId>, StoreError> {
+        let mut transaction = self.shared.store.begin().await?;
+        last_position(&mut transaction, self.shared.config.org, &self.definition.name).await
+    }
+
+    /// Reads a commit of the mirror and applies it, or says why not.
+    async fn take(&mut self, commit: &CommitId) -> Result<Result<Step, Refusal>, RunError> {
+        let shared = Arc::clone(&self.shared);
         let mirror_path = self.mirror.clone();
         let mirror = Mirror { git: &shared.git, path: &mirror_path };
-        let snapshot = Snapshot::read(mirror, &commit, &self.definition.path, self.snapshot.as_ref()).await?;
+        let snapshot = Snapshot::read(mirror, commit, &self.definition.path, self.snapshot.as_ref()).await?;
         let report = check_tree(&snapshot.files(), Some(&snapshot.all_paths()));
         let mut diagnostics = self.irregular_files(&snapshot);
         diagnostics.extend(report.diagnostics.iter().cloned());
@@ -176,14 +218,13 @@ impl Source {
         if has_errors(&diagnostics) {
             let reason = if path_missing { RefusalReason::PathMissing } else { RefusalReason::ParseError };
             self.snapshot = Some(snapshot);
-            return self.refuse(commit, reason, diagnostics, true).await;
+            return Ok(Err(Refusal { reason, diagnostics }));
         }
-        let built = self.build(&report, &snapshot, mirror).await?;
-        match built {
+        match self.build(&report, &snapshot, mirror).await? {
             Err(findings) => {
                 diagnostics.extend(findings);
                 self.snapshot = Some(snapshot);
-                self.refuse(commit, RefusalReason::ParseError, diagnostics, true).await
+                Ok(Err(Refusal { reason: RefusalReason::ParseError, diagnostics }))
             }
             Ok(desired) => self.apply(snapshot, &report, &desired, diagnostics).await,
         }
@@ -208,7 +249,7 @@ impl Source {
         if used.is_empty() {
             return Ok(false);
         }
-        let urls = self.stored_urls(&mut transaction).await?;
+        let urls = self.stored_urls(&mut transaction, true).await?;
         drop(transaction);
         for (repository, revision, commit) in used {
             match urls.get(&repository) {
@@ -227,10 +268,13 @@ impl Source {
     async fn stored_urls(
         &self,
         connection: &mut fleet_store::PgConnection,
+        with_own: bool,
     ) -> Result<HashMap<String, Result<String, String>>, StoreError> {
         let stored = manifest_documents(connection, self.shared.config.org, Kind::Repository, None).await?;
         let manifests: Vec<Manifest> = stored
             .into_iter()
+            // What this source itself defines comes from the commit that is looked at.
+            .filter(|stored| with_own || stored.source != self.definition.name)
             .filter_map(|stored| Manifest::from_document(Kind::Repository, stored.document).ok())
             .collect();
         Ok(desired::repository_urls(manifests.iter(), self.shared.config.allow_local_repositories))
@@ -244,7 +288,7 @@ impl Source {
     ) -> Result<Result<Desired, Vec<Diagnostic>>, RunError> {
         let shared = Arc::clone(&self.shared);
         let mut transaction = shared.store.begin().await?;
-        let mut repositories = self.stored_urls(&mut transaction).await?;
+        let mut repositories = self.stored_urls(&mut transaction, false).await?;
         drop(transaction);
         let own = report.manifests.iter().map(fleet_lint::PlacedManifest::manifest);
         repositories.extend(desired::repository_urls(own, shared.config.allow_local_repositories));
@@ -270,7 +314,7 @@ impl Source {
         report: &TreeReport,
         desired: &Desired,
         mut diagnostics: Vec<Diagnostic>,
-    ) -> Result<Step, RunError> {
+    ) -> Result<Result<Step, Refusal>, RunError> {
         let shared = Arc::clone(&self.shared);
         let commit = snapshot.commit.clone();
         let mut after = self.conditions.clone();
@@ -280,10 +324,11 @@ impl Source {
             lease: &self.lease,
             org: shared.config.org,
             cache: &shared.cache,
+            turn: &shared.turn,
             now: shared.clock.now(),
         };
         let application = Application {
-            source: &self.definition.name,
+            source: &self.definition,
             base: self.applied.as_ref(),
             commit: &commit,
             desired,
@@ -307,7 +352,7 @@ impl Source {
                 self.conditions = after;
                 self.refused = None;
                 self.stale = false;
-                return Ok(Step::Applied(applied));
+                return Ok(Ok(Step::Applied(applied)));
             }
             Err(ApplyError::Store(error)) => return Err(error.into()),
             Err(ApplyError::DefinedElsewhere(places)) => {
@@ -337,8 +382,7 @@ impl Source {
         };
         diagnostics.extend(findings);
         self.snapshot = Some(snapshot);
-        // Another source may give the object up: look again at every poll.
-        self.refuse(commit, reason, diagnostics, reason != RefusalReason::OwnershipConflict).await
+        Ok(Err(Refusal { reason, diagnostics }))
     }
 
     fn conflict(&self, report: &TreeReport, kind: Kind, name: &str, message: String) -> Diagnostic {
@@ -357,13 +401,8 @@ impl Source {
         snapshot.irregular_candidates(&self.definition.path).map(finding).collect()
     }
 
-    async fn refuse(
-        &mut self,
-        commit: CommitId,
-        reason: RefusalReason,
-        mut diagnostics: Vec<Diagnostic>,
-        remember: bool,
-    ) -> Result<Step, RunError> {
+    async fn refuse(&mut self, commit: CommitId, refusal: Refusal) -> Result<Step, RunError> {
+        let Refusal { reason, mut diagnostics } = refusal;
         // Errors come first where there are more than anybody reads.
         if diagnostics.len() > MAX_DIAGNOSTICS {
             diagnostics.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.severity));
@@ -404,7 +443,8 @@ impl Source {
         };
         record_observation(&mut transaction, org, &name, &seen).await?;
         transaction.commit().await.map_err(StoreError::from)?;
-        self.refused = remember.then_some(commit);
+        // Another source may give the object up: look again at every poll.
+        self.refused = (reason != RefusalReason::OwnershipConflict).then_some(commit);
         self.stale = false;
         Ok(Step::Refused)
     }

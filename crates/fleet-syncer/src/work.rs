@@ -7,15 +7,16 @@ use std::time::Duration;
 use fleet_pki::{CertificateAuthority, Lifetime};
 use fleet_runtime::{Backoff, CancellationToken, ErrorChain};
 use fleet_store::{
-    Channel, DeviceScope, Lease, ORIGIN_CONFIG, SourceRow, Store, StoreError, Ts, lock_device_changes, put_source,
-    remove_source,
+    Channel, DeviceScope, Lease, ORIGIN_CONFIG, SourceRow, Store, StoreError, Ts, forget_positions_except,
+    lock_device_changes, mark_all_devices_dirty, put_source, remove_source, unsettled_sources,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
+use crate::apply::remove_orphans;
 use crate::enroll::{BATCH, enroll};
-use crate::reconcile::reconcile_devices;
+use crate::reconcile::{ReconcileOutcome, reconcile_devices};
 use crate::source::{RunError, Shared, Source};
 use crate::watch::{local_path, watch};
 
@@ -23,6 +24,8 @@ use crate::watch::{local_path, watch};
 const PERIOD: Duration = Duration::from_secs(5);
 /// How many dirty devices one transaction takes.
 const DIRTY_BATCH: i64 = 5_000;
+/// The longest that one look at a source, or one pass over devices, may take.
+const RUN_DEADLINE: Duration = Duration::from_secs(600);
 /// How long a burst of changes in a local repository is given to end.
 const SETTLE: Duration = Duration::from_millis(20);
 
@@ -62,13 +65,20 @@ pub(crate) async fn work(
     let mut tasks = JoinSet::new();
     tasks.spawn(hear(shared.store.clone(), Arc::clone(&wakers), term.clone()));
     tasks.spawn(devices(Arc::clone(&shared), authority, lease.clone(), Arc::clone(&wakers), term.clone()));
-    sources(shared, lease, wakers, term.clone()).await;
-    term.cancel();
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
-            warn!(%error, "A task of the syncer failed");
+    let sources = sources(shared, lease, wakers, term.clone());
+    tokio::pin!(sources);
+    tokio::select! {
+        () = &mut sources => {}
+        ended = tasks.join_next() => {
+            if !term.is_cancelled() {
+                error!(?ended, "A task of the syncer ended by itself; starting its work again");
+            }
+            term.cancel();
+            sources.await;
         }
     }
+    term.cancel();
+    while tasks.join_next().await.is_some() {}
 }
 
 /// Passes wake-ups from the database on.
@@ -116,14 +126,33 @@ async fn sources(shared: Arc<Shared>, lease: Lease, wakers: Arc<Wakers>, term: C
     while !term.is_cancelled() {
         if !configured {
             match configure(&shared, &lease).await {
-                Ok(()) => configured = true,
-                Err(error) => warn!(error = %ErrorChain(&error), "Cannot write the configured sources; trying again"),
+                Ok(()) => {
+                    configured = true;
+                    // Whatever ran before knew another database.
+                    running.values().for_each(|(_, token)| token.cancel());
+                    running.clear();
+                }
+                Err(error) => {
+                    warn!(error = %ErrorChain(&error), "Cannot write the configured sources; trying again");
+                    heal(&shared, &error).await;
+                }
             }
         }
         match fleet_store::list_sources(shared.store.pool(), shared.config.org).await {
-            Ok(rows) if configured => follow(&shared, &lease, &wakers, &term, rows, &mut running, &mut tasks),
-            Ok(_) => {}
-            Err(error) => warn!(error = %ErrorChain(&error), "Cannot read the list of sources; trying again"),
+            Ok(rows) => {
+                // Somebody dropped desired state under us: start from the configuration again.
+                let named = |name: &str| rows.iter().any(|row| row.definition.name == name);
+                configured &= shared.config.sources.iter().all(|source| named(&source.name));
+                if configured {
+                    follow(&shared, &lease, &wakers, &term, rows, &mut running, &mut tasks);
+                } else {
+                    wakers.list.notify_one();
+                }
+            }
+            Err(error) => {
+                warn!(error = %ErrorChain(&error), "Cannot read the list of sources; trying again");
+                configured &= !heal(&shared, &error).await;
+            }
         }
         while let Some(ended) = tasks.try_join_next() {
             if let Err(error) = ended {
@@ -140,6 +169,20 @@ async fn sources(shared: Arc<Shared>, lease: Lease, wakers: Arc<Wakers>, term: C
         }
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// Makes tables again that somebody dropped while the service runs. Returns whether it did.
+async fn heal(shared: &Shared, error: &StoreError) -> bool {
+    if !error.is_missing_table() {
+        return false;
+    }
+    match shared.store.migrate().await {
+        Ok(()) => true,
+        Err(error) => {
+            warn!(error = %ErrorChain(&error), "Cannot make missing tables again");
+            false
+        }
+    }
 }
 
 /// What a source task depends on; another value means another task.
@@ -185,6 +228,7 @@ fn follow(
 async fn configure(shared: &Shared, lease: &Lease) -> Result<(), StoreError> {
     let org = shared.config.org;
     let existing = fleet_store::list_sources(shared.store.pool(), org).await?;
+    let _turn = shared.turn.lock().await;
     let mut transaction = shared.store.begin().await?;
     lock_device_changes(&mut transaction).await?;
     lease.fence(&mut transaction).await?;
@@ -193,13 +237,20 @@ async fn configure(shared: &Shared, lease: &Lease) -> Result<(), StoreError> {
             info!(source = source.name, url = source.url, "Source configured");
         }
     }
+    let configured: Vec<String> = shared.config.sources.iter().map(|source| source.name.clone()).collect();
+    let mut removed = forget_positions_except(&mut transaction, org, &configured).await? > 0;
     for row in existing {
         let definition = row.definition;
-        let named = shared.config.sources.iter().any(|source| source.name == definition.name);
-        if definition.origin == ORIGIN_CONFIG && !named {
+        if definition.origin == ORIGIN_CONFIG && !configured.contains(&definition.name) {
             info!(source = definition.name, "Source is no longer configured; devices keep their last document");
             remove_source(&mut transaction, org, &definition.name).await?;
+            removed = true;
         }
+    }
+    removed |= remove_orphans(&mut transaction, org).await?;
+    if removed {
+        mark_all_devices_dirty(&mut transaction, org).await?;
+        Channel::Enrollment.notify(&mut transaction, "").await?;
     }
     transaction.commit().await.map_err(StoreError::from)
 }
@@ -219,13 +270,22 @@ async fn source_loop(
         if let (None, Some(path)) = (&watching, &local) {
             watching = watch(path, Arc::clone(&wake));
         }
-        // A step that runs is let finish: it is bounded by the worker's deadlines and the database's time-outs.
-        let delay = match source.run().await {
-            Ok(_) => {
+        // Dropping a run is safe: a transaction is rolled back, a worker is killed.
+        let run = tokio::select! {
+            () = token.cancelled() => return,
+            run = tokio::time::timeout(RUN_DEADLINE, source.run()) => run,
+        };
+        let delay = match run {
+            Ok(Ok(_)) => {
                 backoff.reset();
                 jittered(poll_interval)
             }
-            Err(RunError::Git(_) | RunError::Store(_)) => backoff.next_delay(),
+            Ok(Err(RunError::Git(_) | RunError::Store(_))) => backoff.next_delay(),
+            Err(_) => {
+                warn!(seconds = RUN_DEADLINE.as_secs(), "Looking at a source took too long; trying again");
+                source.asked();
+                backoff.next_delay()
+            }
         };
         tokio::select! {
             () = token.cancelled() => return,
@@ -254,10 +314,18 @@ async fn devices(
     term: CancellationToken,
 ) {
     while !term.is_cancelled() {
-        let more = match devices_pass(&shared, &authority, &lease).await {
-            Ok(more) => more,
-            Err(error) => {
+        let pass = tokio::select! {
+            () = term.cancelled() => return,
+            pass = tokio::time::timeout(RUN_DEADLINE, devices_pass(&shared, &authority, &lease)) => pass,
+        };
+        let more = match pass {
+            Ok(Ok(more)) => more,
+            Ok(Err(error)) => {
                 warn!(error = %ErrorChain(&error), "Cannot bring devices in line; trying again");
+                false
+            }
+            Err(_) => {
+                warn!(seconds = RUN_DEADLINE.as_secs(), "Bringing devices in line took too long; trying again");
                 false
             }
         };
@@ -275,17 +343,23 @@ async fn devices(
 /// One transaction's worth. Returns whether there is more to do at once.
 async fn devices_pass(shared: &Shared, authority: &CertificateAuthority, lease: &Lease) -> Result<bool, StoreError> {
     let (org, now) = (shared.config.org, shared.clock.now());
+    let lifetime = Lifetime::at_most(shared.config.device_certificate_lifetime);
+    let _turn = shared.turn.lock().await;
     let mut transaction = shared.store.begin().await?;
     lock_device_changes(&mut transaction).await?;
     lease.fence(&mut transaction).await?;
-    let lifetime = Lifetime::at_most(shared.config.device_certificate_lifetime);
-    let enrolled = enroll(&mut transaction, org, authority, lifetime, now).await?;
-    let scope = DeviceScope::Dirty(DIRTY_BATCH);
-    let outcome = reconcile_devices(&mut transaction, org, &scope, false, Ts::from(now), &shared.cache).await?;
+    let handled = enroll(&mut transaction, org, authority, lifetime, now).await?;
+    // While desired state is being made again nobody is moved on half of it.
+    let outcome = if unsettled_sources(&mut transaction, org).await?.is_empty() {
+        let scope = DeviceScope::Dirty(DIRTY_BATCH);
+        reconcile_devices(&mut transaction, org, &scope, false, Ts::from(now), &shared.cache).await?
+    } else {
+        ReconcileOutcome::default()
+    };
     transaction.commit().await.map_err(StoreError::from)?;
-    shared.metrics.enrolled.inc_by(u64::try_from(enrolled).unwrap_or_default());
+    shared.metrics.enrollments.inc_by(u64::try_from(handled).unwrap_or_default());
     shared.metrics.new_versions.inc_by(u64::try_from(outcome.new_versions).unwrap_or_default());
     shared.metrics.renders.inc_by(u64::try_from(outcome.renders).unwrap_or_default());
     let full_batch = |count: usize, limit: i64| i64::try_from(count).is_ok_and(|count| count >= limit);
-    Ok(full_batch(enrolled, BATCH) || full_batch(outcome.devices, DIRTY_BATCH))
+    Ok(full_batch(handled, BATCH) || full_batch(outcome.devices, DIRTY_BATCH))
 }

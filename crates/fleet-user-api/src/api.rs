@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{Method, Uri};
@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, Router};
 use fleet_http::{ApiError, Conventions, PeerConnection, with_api_conventions};
-use fleet_model::{Kind, OrgId};
+use fleet_model::{DeviceName, Kind, OrgId};
 use fleet_pki::{CertificateAuthority, Lifetime};
 use fleet_runtime::Clock;
 use fleet_store::{PgPool, Store, StoreError};
@@ -105,9 +105,27 @@ impl UserApi {
             .layer(from_fn_with_state(Arc::clone(&inner), authenticate))
             .route("/auth/config", get(auth_config))
             .with_state(Arc::clone(&inner));
-        let counted = Router::new().nest("/api/v1", api).layer(from_fn_with_state(inner, count));
+        let pages = Router::new().route("/enroll/{name}", get(approve_page)).route("/manage/{name}", get(look_page));
+        let counted = Router::new().nest("/api/v1", api).merge(pages).layer(from_fn_with_state(inner, count));
         with_api_conventions(counted, Conventions::default())
     }
+}
+
+/// Where the link and QR code on a device's banner lead while it waits: what a person types to let it in.
+async fn approve_page(Path(name): Path<String>) -> Result<String, ApiError> {
+    let name = page_name(&name)?;
+    Ok(format!("Device {name} asks to be managed.\n\nTo approve it:\n\n  fleetctl approve {name} -l KEY=VALUE\n"))
+}
+
+/// Where they lead once it is managed.
+async fn look_page(Path(name): Path<String>) -> Result<String, ApiError> {
+    let name = page_name(&name)?;
+    Ok(format!("Device {name}.\n\nTo look at it:\n\n  fleetctl describe device {name}\n"))
+}
+
+/// Only what can be a device's name is repeated; whether there is such a device is told to nobody without a token.
+fn page_name(text: &str) -> Result<DeviceName, ApiError> {
+    text.parse().map_err(|_| ApiError::not_found("this is no device's name"))
 }
 
 /// A path of desired state: `GET` answers, everything else says where the object is defined.

@@ -114,7 +114,7 @@ insert into desired.manifests (org_id, kind, name, source, file, line, end_line,
 insert into desired.fleet_revisions (org_id, fleet, name, digest, template, inputs, source, commit_id)
 values ('00000000-0000-0000-0000-000000000000', 'pos', 'pos-1234', '\x00', '{"os":{"image":"quay.example/os:1"}}', '[]', 'fleets', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa');
 insert into desired.fleets (org_id, name, source, revision) values ('00000000-0000-0000-0000-000000000000', 'pos', 'fleets', 'pos-1234');
-insert into desired.rendered_specs (digest, body) values ('\xabababababababababababababababababababababababababababababababab', '{"config":[{"inline":[],"name":"all"}],"z":1}');
+insert into rendered.specs (digest, body) values ('\xabababababababababababababababababababababababababababababababab', '{"config":[{"inline":[],"name":"all"}],"z":1}');
 insert into devices (org_id, name, labels, owner_fleet, fleet_revision, source, commit_id, rendered_version, rendered_digest, reported_version, summary_status, updated_status, applications_status, change_seq) values
  ('00000000-0000-0000-0000-000000000000', 'aaaaaaaaaaaaaaaa', '{"site":"berlin","alias":"till-1"}', 'pos', 'pos-1234', 'fleets', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 2, '\xabababababababababababababababababababababababababababababababab', 1, 'Online', 'UpToDate', 'Healthy', 11),
  ('00000000-0000-0000-0000-000000000000', 'bbbbbbbbbbbbbbbb', '{"site":"berlin"}', 'pos', 'pos-1234', null, null, 1, null, 1, 'Online', 'UpToDate', 'Healthy', 12),

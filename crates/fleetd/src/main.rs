@@ -70,6 +70,8 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     let config = argument.load()?;
+    // What the service writes is for its own user alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     init_logging(&config.log_level, config.log_format)?;
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let runtime =

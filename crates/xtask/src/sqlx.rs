@@ -21,7 +21,7 @@ pub(crate) enum Mode {
 /// Builds fleet-store against a database with all migrations and compares what the queries need with `.sqlx/`.
 pub(crate) fn run(mode: Mode) -> Result<()> {
     let database = TestDatabase::try_create()?;
-    for schema in ["durable", "desired"] {
+    for schema in ["durable", "desired", "rendered"] {
         for file in sql_files(&root().join("migrations").join(schema))? {
             database.psql_file(&file).with_context(|| format!("applying {}", file.display()))?;
         }

@@ -37,7 +37,7 @@ async fn decide(world: &World, key: &DeviceKey, approved: bool) -> Decided {
 /// What the reconciler does with approved requests.
 async fn carry_out(world: &World, key: &DeviceKey, lifetime: Lifetime) -> String {
     let mut transaction = world.store.begin().await.unwrap();
-    let open = open_enrollments(&mut transaction, ORG, 10).await.unwrap();
+    let open = open_enrollments(&mut transaction, ORG, fleet_model::Digest::of(b"no policies"), 10).await.unwrap();
     assert!(open.iter().any(|open| open.name == key.device_name().as_str() && open.approved), "{open:?}");
     let issued = world.certify(key, lifetime).await;
     complete_enrollment(&mut transaction, ORG, key.device_name().as_str(), &issued.chain_pem).await.unwrap();

@@ -119,16 +119,16 @@ async fn a_device_without_a_document_waits_and_gets_none() {
 async fn a_missing_document_is_never_served_wrong_or_empty() {
     let world = World::start(quick()).await;
     let device = world.device(json!({"os": {"image": "quay.io/os:1"}})).await;
-    world.sql("alter table desired.rendered_specs rename to aside");
+    world.sql("alter table rendered.specs rename to aside");
     let away = device.poll(&world, Some("0")).send().await.unwrap();
     assert_eq!((away.status().as_u16(), away.headers().contains_key("retry-after")), (503, true));
-    world.sql("create table desired.rendered_specs (like desired.aside including all)");
+    world.sql("create table rendered.specs (like rendered.aside including all)");
     let missing = device.poll(&world, Some("0")).send().await.unwrap();
     assert_eq!((missing.status().as_u16(), missing.headers().contains_key("retry-after")), (503, true));
-    world.sql("insert into desired.rendered_specs select digest, 'null', created_at from desired.aside");
+    world.sql("insert into rendered.specs select digest, 'null', created_at from rendered.aside");
     let wrong = device.poll(&world, Some("0")).send().await.unwrap();
     assert_eq!(wrong.status().as_u16(), 503);
-    world.sql("drop table desired.rendered_specs; alter table desired.aside rename to rendered_specs");
+    world.sql("drop table rendered.specs; alter table rendered.aside rename to specs");
     let found = device.poll(&world, Some("0")).send().await.unwrap();
     assert_eq!(body_of(found).await["spec"]["os"]["image"], "quay.io/os:1");
     world.stop().await;

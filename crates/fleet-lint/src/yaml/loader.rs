@@ -204,6 +204,11 @@ impl<'a> Loader<'a> {
 
     fn scalar(&mut self, value: Cow<'a, str>, style: ScalarStyle, anchor: usize, raw: &RawSpan, span: Span) -> bool {
         let plain = style == ScalarStyle::Plain;
+        if value.contains('\0') {
+            // Written as an escape: neither the database nor a file name can hold it.
+            let message = "the character U+0000 is not allowed; to bring bytes to a device use contentEncoding: base64";
+            self.find(Finding::new(codes::CONTROL_CHARACTER, span, message));
+        }
         if self.expects_key() {
             return self.key(value, plain, anchor, span);
         }

@@ -182,7 +182,8 @@ fn status_json(device: &DeviceRecord) -> Value {
     set_word(&mut status, "applicationsSummary", &device.applications_status, gone);
     set_word(&mut status, "lifecycle", &device.lifecycle_status, None);
     let behind = format!("the device is at version {} of {}", device.reported_version, device.rendered_version);
-    set_word(&mut status, "updated", &device.updated_status, gone.or(Some(&behind)));
+    let why = gone.or(device.render_error.as_deref()).unwrap_or(&behind);
+    set_word(&mut status, "updated", &device.updated_status, Some(why));
     if let Some(at) = device.last_seen {
         status.insert("lastSeen".to_owned(), whole_seconds(at).into());
     }

@@ -9,7 +9,6 @@ use fleet_model::{ObjectMeta, ResourceList, SHOREBASE_API_VERSION, Source, Sourc
 use fleet_store::read_sources::{self, SourceRecord};
 use fleet_store::{Channel, NewEvent, record_event};
 
-use super::whole_seconds;
 use crate::api::{Api, Caller, Inner, checked_name, failed, no_such};
 use crate::listing::{Params, envelope};
 use crate::permissions::Action;
@@ -28,8 +27,8 @@ fn source(record: SourceRecord) -> Source {
         status: SourceStatus {
             observed_commit: record.observed_commit,
             applied_commit: record.applied_commit,
-            applied_at: record.applied_at.map(whole_seconds),
-            // With its fraction: whoever asked for a sync waits for this to change.
+            // Times with their fractions: whoever asked for a sync waits for them to change.
+            applied_at: record.applied_at.map(|at| at.to_jiff().to_string()),
             last_polled_at: record.last_polled_at.map(|at| at.to_jiff().to_string()),
             conditions: record.conditions.0,
             diagnostics: record.diagnostics.0,

@@ -138,6 +138,12 @@ impl Fields {
 
     /// A duration such as `15s`, `2m`, `24h` or `14d`, within bounds.
     pub(super) fn duration(&mut self, key: &'static str, low: Duration, high: Duration) -> Option<Duration> {
+        if let Some(Value::Number(number)) = self.mapping.get(key) {
+            let number = number.clone();
+            self.take(key);
+            self.problem(key, format_args!("{number} has no unit; write {number}s for seconds"));
+            return None;
+        }
         let text = self.text(key)?;
         match parse_duration(&text) {
             Some(duration) if (low..=high).contains(&duration) => Some(duration),

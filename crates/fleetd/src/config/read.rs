@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fleet_git::{RemoteAuth, Secret};
 use fleet_model::{ResourceName, Role};
-use fleet_runtime::LogFormat;
+use fleet_runtime::{LogFormat, check_log_filter};
 use fleet_store::{ORIGIN_CONFIG, SourceDefinition};
 use fleet_syncer::GitCredential;
 use fleet_user_api::{KeyLocation, OidcConfig};
@@ -86,13 +86,16 @@ fn read(mut root: Fields, file: &Path) -> Config {
     }
     let mut log = root.section("log");
     let log_level = log.text("level").unwrap_or_else(|| "info".to_owned());
+    if let Err(error) = check_log_filter(&log_level) {
+        log.problem("level", error);
+    }
     let log_format = log.parsed::<LogFormat>("format").unwrap_or_default();
     log.finish();
     let database = read_database(root.section("database"), beside);
-    let user_api = read_listener(root.section("userApi"), SocketAddr::from(([0, 0, 0, 0], 3443)));
+    let user_api = read_listener(root.section("userApi"), beside, SocketAddr::from(([0, 0, 0, 0], 3443)));
     let mut agent_section = root.section("agentApi");
     let poll_hold = agent_section.duration("pollHold", Duration::ZERO, Duration::from_secs(225));
-    let agent_api = read_listener(agent_section, SocketAddr::from(([0, 0, 0, 0], 7443)));
+    let agent_api = read_listener(agent_section, beside, SocketAddr::from(([0, 0, 0, 0], 7443)));
     let mut metrics = root.section("metrics");
     let metrics_address = metrics.parsed("address").unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 15690)));
     metrics.finish();
@@ -118,7 +121,7 @@ fn read(mut root: Fields, file: &Path) -> Config {
     config
 }
 
-fn read_listener(mut section: Fields, default: SocketAddr) -> ListenerConfig {
+fn read_listener(mut section: Fields, beside: &Path, default: SocketAddr) -> ListenerConfig {
     let address = section.parsed("address").unwrap_or(default);
     let base_url = section.text("baseUrl");
     if let Some(url) = base_url.as_deref().filter(|url| !url.starts_with("https://")) {
@@ -126,7 +129,7 @@ fn read_listener(mut section: Fields, default: SocketAddr) -> ListenerConfig {
     }
     let names = section.texts("names").unwrap_or_default();
     let certificate = match (section.text("certificate"), section.text("key")) {
-        (Some(certificate), Some(key)) => Some((PathBuf::from(certificate), PathBuf::from(key))),
+        (Some(certificate), Some(key)) => Some((beside.join(certificate), beside.join(key))),
         (None, None) => None,
         (Some(_), None) => {
             section.problem("key", "is missing; certificate and key belong together");
@@ -297,7 +300,10 @@ fn read_sources(root: &mut Fields) -> Vec<SourceDefinition> {
             let url = item.required_text("url");
             let known = url.starts_with('/') || ["https://", "http://", "file://"].iter().any(|s| url.starts_with(s));
             if !url.is_empty() && !known {
-                item.problem("url", format_args!("{url:?} is not https://, file:// or an absolute path"));
+                item.problem(
+                    "url",
+                    format_args!("{:?} is not https://, file:// or an absolute path", fleet_git::redact_url(&url)),
+                );
             }
             if fleet_git::redact_url(&url) != url {
                 item.problem("url", "holds credentials; put them under git.credentials");

@@ -22,21 +22,22 @@ fn an_empty_file_gives_the_defaults() {
 #[test]
 fn every_bad_value_is_reported_at_once() {
     let found = problems(
-        "dataDir: here\nlog: {format: xml}\ndatabase: {url: mysql://x, maxConnections: 0}\n\
+        "dataDir: here\nlog: {format: xml, level: 'a=b=c'}\ndatabase: {url: mysql://x, maxConnections: 0}\n\
          agentApi: {address: nowhere, pollHold: 1h}\nuserApi: {certificate: /a}\n\
-         auth: {local: false}\ngit: {pollInterval: soon, credentials: [{urlPrefix: 'ftp://x'}]}\n\
+         auth: {local: false}\ngit: {pollInterval: 10, credentials: [{urlPrefix: 'ftp://x'}]}\n\
          sources: [{name: A, url: 'git@x:y'}, {name: b}, {name: b, url: 'https://u:p@h/x', path: '../x'}]\nsauces: []\n",
     );
     for wanted in [
         "dataDir: here is not an absolute path",
         "log.format:",
+        "log.level:",
         "database.url:",
         "database.maxConnections:",
         "agentApi.address:",
         "agentApi.pollHold:",
         "userApi.key:",
         "auth.local:",
-        "git.pollInterval:",
+        "git.pollInterval: 10 has no unit; write 10s",
         "git.credentials[0].urlPrefix:",
         "sources[0].name:",
         "sources[0].url:",

@@ -217,22 +217,19 @@ fn dropped_desired_state_comes_back_from_git_with_the_same_digests() {
         "select name, rendered_version, encode(rendered_digest, 'hex'), fleet_revision, owner_fleet from devices";
     let before = there.sql(state);
     let documents = there.sql(
-        "select encode(digest, 'hex'), md5(body) from desired.rendered_specs r
+        "select encode(digest, 'hex'), md5(body) from rendered.specs r
                                where exists (select from devices d where d.rendered_digest = r.digest)",
     );
     assert!(!documents.is_empty());
     there.stop_service();
-    let tables = there.sql("select table_name from information_schema.tables where table_schema = 'desired'");
-    for table in tables.lines() {
-        there.sql(&format!("drop table desired.{table} cascade"));
-    }
+    drop_tables(&there, "('desired', 'rendered')");
     there.start_service();
     let head = there.repo.head();
     there.wait_applied(&head);
     assert_eq!(there.sql(state), before);
     assert_eq!(
         there.sql(
-            "select encode(digest, 'hex'), md5(body) from desired.rendered_specs r
+            "select encode(digest, 'hex'), md5(body) from rendered.specs r
                    where exists (select from devices d where d.rendered_digest = r.digest)"
         ),
         documents
@@ -240,6 +237,126 @@ fn dropped_desired_state_comes_back_from_git_with_the_same_digests() {
     there.repo.write("config/kiosk/etc/motd", "third\n");
     there.repo.commit("third");
     device.wait_file("/etc/motd", "third\n");
+}
+
+fn drop_tables(there: &Installation, schemas: &str) {
+    let tables = there.sql(&format!(
+        "select table_schema || '.' || table_name from information_schema.tables where table_schema in {schemas}"
+    ));
+    assert!(tables.lines().count() > 7, "{tables}");
+    for table in tables.lines() {
+        there.sql(&format!("drop table {table} cascade"));
+    }
+}
+
+#[test]
+fn tables_dropped_under_a_running_service_come_back() {
+    let there = Installation::start(FILES);
+    let device = there.start_device("kiosk-1");
+    device.wait_file("/etc/motd", "first\n");
+    let state = "select rendered_version, encode(rendered_digest, 'hex'), fleet_revision, owner_fleet from devices";
+    let before = there.sql(state);
+    drop_tables(&there, "('desired')");
+    let head = there.repo.head();
+    eventually("desired state to come back", || {
+        let tables = there.sql("select count(*) from information_schema.tables where table_schema = 'desired'");
+        let back = tables != "0" && there.sql("select count(*) from desired.manifests") == "2";
+        back.then_some(())
+    });
+    there.wait_applied(&head);
+    assert_eq!(there.sql(state), before);
+    there.repo.write("config/kiosk/etc/motd", "second\n");
+    there.repo.commit("second");
+    device.wait_file("/etc/motd", "second\n");
+}
+
+#[test]
+fn a_refused_tip_does_not_hide_the_last_good_commit_when_desired_state_is_made_again() {
+    let mut there = Installation::start(FILES);
+    let device = there.start_device("kiosk-1");
+    device.wait_file("/etc/motd", "first\n");
+    let good = there.repo.head();
+    there.wait_applied(&good);
+    there.repo.write("fleets/kiosks.yaml", "kind: Flet\n");
+    let bad = there.repo.commit("broken");
+    there.wait_refused(&bad);
+    let state = "select rendered_version, encode(rendered_digest, 'hex'), fleet_revision, owner_fleet from devices";
+    let before = there.sql(state);
+    there.stop_service();
+    drop_tables(&there, "('desired', 'rendered')");
+    there.start_service();
+    let source = there.wait_refused(&bad);
+    assert_eq!(source["status"]["appliedCommit"], good.as_str());
+    assert_eq!(there.sql(state), before);
+    let newcomer = there.start_device("kiosk-2");
+    newcomer.wait_file("/etc/motd", "first\n");
+}
+
+#[test]
+fn nobody_is_moved_while_only_half_of_desired_state_is_back() {
+    // The root repository has two fleets; another one, brought in by a ResourceSync, says that the device is a gate.
+    let team = fleet_test::GitRepo::init();
+    let gate = FILES[0]
+        .1
+        .replace("name: kiosks", "name: gates")
+        .replace("role: kiosk", "role: gate")
+        .replace("nowhere", "a gate");
+    let sync = format!(
+        "apiVersion: flightctl.io/v1beta1\nkind: Repository\nmetadata: {{name: team}}\nspec: {{type: git, url: '{}'}}\n---\n\
+         apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata: {{name: team}}\n\
+         spec: {{repository: team, targetRevision: main, path: /}}\n",
+        team.url()
+    );
+    let mut files = FILES.to_vec();
+    files.extend([("fleets/gates.yaml", gate.as_str()), ("team.yaml", sync.as_str())]);
+    team.write("README.md", "nothing yet\n");
+    team.commit("nothing yet");
+    let database = Database::Own(fleet_test::TestDatabase::create());
+    let mut there = Installation::start_with(&files, database, "{allowLocalRepositories: true, pollInterval: 1s}");
+    let device = there.start_device("kiosk-1");
+    device.wait_file("/etc/identity", "kiosk-1 at berlin\n");
+    let name = there.sql("select name from devices");
+    let manifest = format!(
+        "apiVersion: flightctl.io/v1beta1\nkind: Device\nmetadata:\n  name: {name}\n  labels: {{role: gate, site: oslo}}\n"
+    );
+    team.write("device.yaml", manifest);
+    team.commit("a gate");
+    device.wait_file("/etc/identity", "kiosk-1 at oslo\n");
+    let state = "select owner_fleet, rendered_version, encode(rendered_digest, 'hex') from devices";
+    let before = there.sql(state);
+    assert!(before.starts_with("gates|"), "{before}");
+    there.stop_service();
+    drop_tables(&there, "('desired')");
+    let away = team.scratch().join("away");
+    std::fs::rename(team.path(), &away).unwrap();
+    there.start_service();
+    let head = there.repo.head();
+    there.wait_applied(&head);
+    there.repo.write("config/kiosk/etc/motd", "second\n");
+    let second = there.repo.commit("while the team's host is away");
+    there.wait_applied(&second);
+    assert_eq!(there.sql(state), before, "the device must not become a kiosk for a while");
+    std::fs::rename(&away, team.path()).unwrap();
+    device.wait_file("/etc/motd", "second\n");
+    assert_eq!(device.file("/etc/identity").as_deref(), Some("kiosk-1 at oslo\n"));
+    assert!(there.sql(state).starts_with("gates|3|"), "{}", there.sql(state));
+}
+
+#[test]
+fn a_device_that_cannot_follow_its_fleet_says_so() {
+    let there = Installation::start(FILES);
+    let device = there.start_device("kiosk-1");
+    device.wait_file("/etc/motd", "first\n");
+    there
+        .repo
+        .write("fleets/kiosks.yaml", FILES[0].1.replace("{{ .metadata.labels.alias }}", "{{ .metadata.labels.rack }}"));
+    let commit = there.repo.commit("racks");
+    there.wait_applied(&commit);
+    let object = there.device_object("kiosk-1").unwrap();
+    assert_eq!(object["status"]["updated"]["status"], "OutOfDate", "{object:#}");
+    let told = object["status"]["updated"]["info"].as_str().unwrap_or_default().to_owned();
+    assert!(told.contains("rack"), "{told}");
+    assert_eq!(device.file("/etc/identity").as_deref(), Some("kiosk-1 at berlin\n"), "the last document stays");
 }
 
 #[test]
