@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_runtime::{Backoff, CancellationToken, ErrorChain};
-use fleet_store::{Channel, StoreResult, devices_changed_since, newest_device_change};
+use fleet_store::{Channel, StoreError, StoreResult, devices_changed_since, newest_device_change};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use crate::Shared;
 
 /// Rows read in one statement.
+/// How long reading what changed may take: a database that vanished without a word must not leave the index behind.
+const CHANGES_DEADLINE: Duration = Duration::from_secs(10);
+/// How long reading all devices may take.
+const ALL_DEADLINE: Duration = Duration::from_secs(300);
 const PAGE: i64 = 5_000;
 
 /// The task that follows changes of devices in the database.
@@ -70,7 +74,9 @@ impl IndexTask {
         let mut position = None;
         let mut failing = false;
         loop {
-            match self.catch_up(position).await {
+            let deadline = if position.is_some() { CHANGES_DEADLINE } else { ALL_DEADLINE };
+            let caught_up = tokio::time::timeout(deadline, self.catch_up(position)).await;
+            match caught_up.unwrap_or_else(|_| Err(StoreError::TooSlow { seconds: deadline.as_secs() })) {
                 Ok(newest) => {
                     position = Some(newest);
                     if failing {

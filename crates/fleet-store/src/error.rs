@@ -23,6 +23,12 @@ pub enum StoreError {
         /// What the parser said.
         reason: String,
     },
+    /// The caller gave the wait up.
+    #[error("database: no answer in {seconds} s")]
+    TooSlow {
+        /// How long it waited.
+        seconds: u64,
+    },
     /// The caller's lease was taken over; nothing was written.
     #[error("lease {name:?} is held by somebody else; nothing was written")]
     Fenced {
@@ -59,7 +65,8 @@ impl StoreError {
     /// Whether the database is away: the work can be tried again later, unchanged.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Database(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => true,
+            Self::TooSlow { .. }
+            | Self::Database(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => true,
             // 57xxx: the server is shutting down, starting, or gave the statement up; 55P03: a lock was not to be had in
             // time; 53xxx: out of connections or resources; 08xxx: the connection broke.
             Self::Database(sqlx::Error::Database(error)) => error

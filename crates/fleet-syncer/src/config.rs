@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fleet_git::{HttpsOptions, Remote, RemoteAuth};
-use fleet_model::OrgId;
+use fleet_model::{Digest, OrgId};
 use fleet_store::SourceDefinition;
 
 /// How to be let in at the hosts below a URL prefix.
@@ -42,6 +42,12 @@ pub struct SyncerConfig {
 }
 
 impl SyncerConfig {
+    /// The mirror of a source.
+    pub(crate) fn source_mirror(&self, source: &SourceDefinition) -> PathBuf {
+        let id = Digest::of(format!("{}\n{}", source.name, source.url).as_bytes()).hex();
+        self.mirrors.join(format!("source-{}", &id[..24]))
+    }
+
     /// The repository at `url` with what is needed to read it.
     pub(crate) fn remote(&self, url: &str) -> Remote {
         let credential = self

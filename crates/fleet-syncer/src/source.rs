@@ -99,8 +99,7 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(shared: Arc<Shared>, lease: Lease, row: SourceRow) -> Self {
         let definition = row.definition;
-        let id = Digest::of(format!("{}\n{}", definition.name, definition.url).as_bytes()).hex();
-        let mirror = shared.config.mirrors.join(format!("source-{}", &id[..24]));
+        let mirror = shared.config.source_mirror(&definition);
         let remote = shared.config.remote(&definition.url);
         Self {
             shared,

@@ -123,6 +123,7 @@ async fn sources(shared: Arc<Shared>, lease: Lease, wakers: Arc<Wakers>, term: C
     let mut running: BTreeMap<String, (SourceIdentity, CancellationToken)> = BTreeMap::new();
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut configured = false;
+    let mut tidied = false;
     while !term.is_cancelled() {
         if !configured {
             match configure(&shared, &lease).await {
@@ -144,6 +145,10 @@ async fn sources(shared: Arc<Shared>, lease: Lease, wakers: Arc<Wakers>, term: C
                 let named = |name: &str| rows.iter().any(|row| row.definition.name == name);
                 configured &= shared.config.sources.iter().all(|source| named(&source.name));
                 if configured {
+                    if !tidied {
+                        tidied = true;
+                        remove_old_mirrors(&shared, &rows).await;
+                    }
                     follow(&shared, &lease, &wakers, &term, rows, &mut running, &mut tasks);
                 } else {
                     wakers.list.notify_one();
@@ -169,6 +174,30 @@ async fn sources(shared: Arc<Shared>, lease: Lease, wakers: Arc<Wakers>, term: C
         }
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// Removes mirrors of sources that are gone or lie elsewhere by now.
+async fn remove_old_mirrors(shared: &Shared, rows: &[SourceRow]) {
+    let kept: BTreeSet<std::path::PathBuf> =
+        rows.iter().map(|row| shared.config.source_mirror(&row.definition)).collect();
+    let directory = shared.config.mirrors.clone();
+    let removal = tokio::task::spawn_blocking(move || {
+        for entry in std::fs::read_dir(&directory)?.filter_map(Result::ok) {
+            let path = entry.path();
+            // A lock file lies beside each mirror.
+            let mirror = path.with_extension("");
+            if entry.file_name().to_string_lossy().starts_with("source-") && !kept.contains(&mirror) {
+                if path.is_dir() { std::fs::remove_dir_all(&path)? } else { std::fs::remove_file(&path)? }
+            }
+        }
+        Ok::<(), std::io::Error>(())
+    });
+    match removal.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Ok(Err(error)) => info!(%error, "Cannot remove old mirrors"),
+        Err(error) => info!(%error, "Cannot remove old mirrors"),
+    }
 }
 
 /// Makes tables again that somebody dropped while the service runs. Returns whether it did.
