@@ -225,8 +225,8 @@ YAML
 }
 
 make_token() {
-    "$bin/fleetctl" token --data-dir "$work/fleetd" --role admin --subject quickstart >"$work/token.new" \
-        && chmod 600 "$work/token.new" && mv "$work/token.new" "$work/token"
+    (umask 077 && "$bin/fleetctl" token --data-dir "$work/fleetd" --role admin --subject quickstart >"$work/token.new") \
+        && mv "$work/token.new" "$work/token"
 }
 
 write_client_config() {
@@ -271,9 +271,8 @@ start_service() {
 enrol_devices() {
     local name
     step "Enrolling three devices"
-    fleetctl enrollment-config >"$work/agent-config.yaml" 2>"$work/enrollment-config.log" \
+    (umask 077 && fleetctl enrollment-config >"$work/agent-config.yaml" 2>"$work/enrollment-config.log") \
         || fail "fleetctl enrollment-config failed"
-    chmod 600 "$work/agent-config.yaml"
     for name in "${devices[@]}"; do start_device "$name"; done
     wait_until "gateway-1 to make its key" 60 has_id gateway-1
     wait_until "the enrolment request of gateway-1" 60 is_requested gateway-1
@@ -322,6 +321,7 @@ follow_a_change() {
 
 stay_up() {
     step "Up until Ctrl-C"
+    trap 'say ""; say "Stopping"; exit 0' INT
     cat <<TEXT
 Devices are directories here:   $work/devices
 Change something:               cd $work/fleet-repo   (edit, then git commit -a -m 'why')
@@ -340,7 +340,7 @@ TEXT
 install_and_build
 make_work_dir
 trap finish EXIT
-trap 'say ""; say "Stopping"; exit 0' INT
+trap 'say ""; say "Stopping"; exit 130' INT
 trap 'exit 143' TERM HUP
 make_repository
 write_service_config

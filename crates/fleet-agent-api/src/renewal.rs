@@ -11,8 +11,8 @@ use fleet_model::{
 use fleet_pki::{DeviceCsr, DeviceSigner, Issued};
 use fleet_store::read_enrollments::{CsrRecord, get_csr};
 use fleet_store::{
-    IssuedCertificate, SignedRequest, has_revoked_certificate, insert_signed_request, lock_device_certificates,
-    record_certificate,
+    IssuedCertificate, SignedRequest, complete_enrollment, has_revoked_certificate, insert_signed_request,
+    lock_device_certificates, record_certificate,
 };
 use jiff::Timestamp;
 use tracing::info;
@@ -137,6 +137,8 @@ impl Shared {
             return Err(ApiError::conflict(format!("CertificateSigningRequest of name \"{name}\" exists already")));
         }
         record_certificate(&mut transaction, caller.key.0, &certificate).await.map_err(store_failure)?;
+        // What a device that lost its certificate is answered is the newest one.
+        complete_enrollment(&mut transaction, org, device.as_str(), &issued.chain_pem).await.map_err(store_failure)?;
         transaction.commit().await.map_err(|error| store_failure(error.into()))
     }
 

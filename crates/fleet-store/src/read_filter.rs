@@ -71,6 +71,12 @@ pub enum FieldError {
         /// What the field holds.
         holds: &'static str,
     },
+    /// A value holds a NUL character.
+    #[error("field {field}: a value cannot hold the character U+0000")]
+    Nul {
+        /// The field's name.
+        field: &'static str,
+    },
     /// The value is not a time.
     #[error("field {field} holds a time; {value:?} is not one (write it as 2026-01-31T12:00:00Z)")]
     Time {
@@ -119,12 +125,19 @@ impl FieldRequirement {
             };
             return Err(FieldError::Operator { field: field.name, holds });
         }
+        if values.iter().any(|value| value.contains('\0')) {
+            return Err(FieldError::Nul { field: field.name });
+        }
         let values = match field.kind {
             FieldKind::Text => Values::Text(values),
             FieldKind::Time => Values::Times(
                 values
                     .into_iter()
-                    .map(|value| value.parse().map_err(|_| FieldError::Time { field: field.name, value }))
+                    .map(|value| match value.parse::<jiff::Timestamp>() {
+                        // Years that the database knows, too.
+                        Ok(time) if time.as_second().unsigned_abs() < 100_000_000_000 => Ok(time),
+                        Ok(_) | Err(_) => Err(FieldError::Time { field: field.name, value }),
+                    })
                     .collect::<Result<_, _>>()?,
             ),
         };

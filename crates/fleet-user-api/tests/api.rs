@@ -362,6 +362,8 @@ async fn devices_are_selected_by_labels_and_fields() {
     for (query, problem) in [
         ("labelSelector=a%20b", "labelSelector: at character 3"),
         ("fieldSelector=spec.x=1", "supported fields: metadata.name, metadata.owner"),
+        ("fieldSelector=metadata.name=a%00b", "U+0000"),
+        ("fieldSelector=lastSeen%3C-009000-01-01T00:00:00Z", "is not one"),
         ("limit=1001", "limit must be"),
         ("continue=nonsense", "continue: "),
         ("org_id=00000000-0000-0000-0000-000000000001", "no such organization"),

@@ -22,6 +22,11 @@ async fn a_device_renews_and_works_with_the_new_certificate() {
     let (device, other) = (world.device(json!({})).await, world.device(json!({})).await);
     let mut body = request(&device, "0123abcd", &device.key);
     body["spec"]["expirationSeconds"] = json!(3600);
+    world.sql(&format!(
+        "insert into enrollments (org_id, name, csr, decision, decided_by, certificate)
+         select id, '{}', 'csr', 'Approved', 'tester', 'the first one' from orgs",
+        device.name
+    ));
     let created = post(&world, &device, &body).await;
     assert_eq!(created.status().as_u16(), 201);
     let url = world.url(&format!("/certificatesigningrequests/{}-0123abcd", device.name));
@@ -33,6 +38,11 @@ async fn a_device_renews_and_works_with_the_new_certificate() {
     );
     let chain = data_encoding::BASE64.decode(read["status"]["certificate"].as_str().unwrap().as_bytes()).unwrap();
     let chain = String::from_utf8(chain).unwrap();
+    assert_eq!(
+        world.sql("select certificate from enrollments"),
+        chain.trim_end(),
+        "a device that lost it gets this one"
+    );
     let facts = CertificateFacts::from_pem(&chain).unwrap();
     let life = facts.not_after.as_second() - facts.not_before.as_second();
     assert!((3600..3900).contains(&life), "{life}");
