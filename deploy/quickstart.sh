@@ -287,7 +287,7 @@ enrol_devices() {
 }
 
 follow_a_change() {
-    local name commit began applied_log=$work/applied.time text seen=() left index
+    local name commit began applied text seen=() left index
     step "Committing a change for all devices"
     text="Changed by the quickstart at $(date -u +%H:%M:%S)"
     for name in kiosk gateway; do printf '%s\n' "$text" >"$work/fleet-repo/config/$name/etc/motd"; done
