@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fleet_http::{ApiError, PeerConnection};
+use fleet_model::annotations;
 use fleet_store::{IndexedDevice, indexed_device};
 use tokio::time::Instant;
 use tracing::warn;
@@ -29,6 +30,7 @@ pub(crate) async fn rendered(
     State(api): State<AgentApi>,
     path: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
     peer: PeerConnection,
 ) -> Result<Response, ApiError> {
     let name = path_name(path)?;
@@ -38,7 +40,8 @@ pub(crate) async fn rendered(
     let known = Known::parse(query.as_deref());
     let deadline = Instant::now() + api.config.poll_hold;
     let mut device = slot.device();
-    api.heard_of(&slot, known.ahead_of(device.rendered_version));
+    let ahead = known.ahead_of(device.rendered_version).or_else(|| other_contents(&known, &headers, &device));
+    api.heard_of(&slot, ahead);
     loop {
         api.check_device(&peer, &caller, &device)?;
         if known.wants(device.rendered_version) {
@@ -65,6 +68,21 @@ pub(crate) async fn rendered(
         }
         device = slot.device();
     }
+}
+
+/// A device that holds other contents under the version it should have: the database came from a backup, and has given
+/// the version out a second time. The device takes a version once only, so it counts as one ahead, and gets a fresh one.
+/// Agents that do not say what they hold are believed.
+fn other_contents(known: &Known, headers: &HeaderMap, device: &IndexedDevice) -> Option<i64> {
+    let held = headers.get(annotations::SPEC_HASH_HEADER)?.to_str().ok()?;
+    let wanted = device.rendered_digest?.hex();
+    let same_version = *known == Known::Version(device.rendered_version) && device.rendered_version < MAX_VERSION;
+    if !same_version || held == wanted {
+        return None;
+    }
+    let shown: String = held.chars().take(64).collect();
+    warn!(device = %device.name, version = device.rendered_version, held = shown, wanted, "A device holds other contents");
+    Some(device.rendered_version + 1)
 }
 
 impl Shared {

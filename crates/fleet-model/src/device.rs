@@ -12,6 +12,8 @@ pub mod annotations {
     pub const RENDERED_VERSION: &str = "device-controller/renderedVersion";
     /// Hex SHA-256 of the rendered specification.
     pub const RENDERED_SPEC_HASH: &str = "device-controller/renderedSpecHash";
+    /// Request header of a poll, ours: the [`RENDERED_SPEC_HASH`] of the document that the device decided on last.
+    pub const SPEC_HASH_HEADER: &str = "shorebase-spec-hash";
     /// The fleet revision the device should be at.
     pub const TEMPLATE_VERSION: &str = "fleet-controller/templateVersion";
     /// The fleet revision the rendered document was made from.

@@ -83,6 +83,29 @@ async fn a_version_above_what_was_ever_given_marks_the_device() {
 }
 
 #[tokio::test]
+async fn other_contents_under_the_present_version_mark_the_device() {
+    let world = World::start(quick()).await;
+    let device = world.device(json!({"os": {"image": "quay.io/os:1"}})).await;
+    world.sql("update devices set dirty = false");
+    let hash = world.sql("select encode(rendered_digest, 'hex') from devices");
+    let version = world.sql("select rendered_version from devices");
+    let poll = async |held: &str| {
+        let request = device.poll(&world, Some(&version)).header(fleet_model::annotations::SPEC_HASH_HEADER, held);
+        tokio::time::timeout(std::time::Duration::from_millis(500), request.send()).await
+    };
+    let _held = poll(&hash).await;
+    assert_eq!(world.sql("select dirty from devices"), "f", "the contents are those it should have");
+    let _held = poll("0000").await;
+    let marked = || world.sql("select dirty, reported_version - rendered_version from devices");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while marked() != "t|1" {
+        assert!(std::time::Instant::now() < deadline, "{}", marked());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_not_a_status_is_refused_with_the_reason() {
     let world = World::start(quick()).await;
     let device = world.device(json!({})).await;
