@@ -67,6 +67,10 @@ pub(crate) async fn rendered(
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
         device = slot.device();
+        // A version that was just given out may be one that the device has already, with other contents.
+        if let Some(ahead) = other_contents(&known, &headers, &device) {
+            api.heard_of(&slot, Some(ahead));
+        }
     }
 }
 

@@ -14,10 +14,12 @@ use std::time::{Duration, Instant};
 
 use fleet_model::DeviceName;
 use fleet_runtime::{Backoff, CancellationToken, Clock, ErrorChain};
+use rand::Rng;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::banner::{self, Purpose};
+use crate::client::{ClientError, KnownSpec};
 use crate::config::AgentConfig;
 use crate::disk::{Disk, RealDisk};
 use crate::engine::Engine;
@@ -90,6 +92,8 @@ struct Worker {
     identity: Identity,
     progress: watch::Receiver<Progress>,
     hint: Mutex<String>,
+    /// The last document that was decided on since the agent started.
+    decided: Mutex<Option<KnownSpec>>,
 }
 
 /// The engine and the lock that makes it the only one. Both live until the last file work is done.
@@ -102,6 +106,11 @@ struct Opened {
 fn backoff((base, max): (Duration, Duration)) -> Backoff {
     let base = base.max(Duration::from_millis(1));
     Backoff::new(base, max.max(base)).expect("the base is above zero and not above the maximum")
+}
+
+/// Up to half as much on top of what the service asks for, so that not all whom it asked come back at once.
+fn spread(asked: Duration) -> Duration {
+    asked.mul_f64(rand::rng().random_range(1.0..=1.5))
 }
 
 impl Agent {
@@ -183,7 +192,8 @@ impl Agent {
         info!(device = %identity.name(), root = %root.display(), version = %engine.state().current.version, "Agent started");
         let progress = engine.progress();
         let engine = Arc::new(Mutex::new(Opened { engine, _lock: lock }));
-        Ok(Worker { config, clock, disk, engine, identity, progress, hint: Mutex::new("starting".to_owned()) })
+        let (hint, decided) = (Mutex::new("starting".to_owned()), Mutex::new(None));
+        Ok(Worker { config, clock, disk, engine, identity, progress, hint, decided })
     }
 }
 
@@ -202,8 +212,8 @@ impl Worker {
     }
 
     /// Logs a failed request and returns how long to wait.
-    fn failed(&self, what: &str, error: &crate::client::ClientError, backoff: &mut Backoff) -> Duration {
-        let delay = backoff.next_delay().max(error.retry_after().unwrap_or_default());
+    fn failed(&self, what: &str, error: &ClientError, backoff: &mut Backoff) -> Duration {
+        let delay = backoff.next_delay().max(error.retry_after().map_or(Duration::ZERO, spread));
         let seconds = delay.as_secs_f64();
         warn!(error = %ErrorChain(error), retry_in_seconds = seconds, "{what} failed");
         self.set_hint(format!("{what}: {}", ErrorChain(error)));
@@ -257,10 +267,11 @@ impl Worker {
             Ok(held) => held,
             Err(error) => return error.into(),
         };
+        let mut doubted = None;
         loop {
             let certificate = match held.take() {
                 Some(held) => held,
-                None => match self.enroll(false).await {
+                None => match self.obtain(doubted.take(), false).await {
                     Ok(held) => held,
                     Err(error) => return error,
                 },
@@ -274,27 +285,42 @@ impl Worker {
             if began.elapsed() > self.config.timings.enrollment_delay.1.saturating_mul(2) {
                 cycles.reset();
             }
-            if let Err(error) = self.leave(ended).await {
-                return error;
-            }
+            doubted = match self.leave(ended).await {
+                Ok(doubted) => doubted,
+                Err(error) => return error,
+            };
             tokio::time::sleep(cycles.next_delay()).await;
         }
     }
 
-    /// Drops the certificate and prepares for enrolling again.
-    async fn leave(&self, ended: Ended) -> Result<(), AgentError> {
-        warn!(reason = %ended, "The certificate is of no use any more; enrolling again with the same key");
+    /// Prepares for enrolling again. A certificate that seems to have expired is kept, for that may be a mistake: it is
+    /// returned, to be tried again until there is another one.
+    async fn leave(&self, ended: Ended) -> Result<Option<Held>, AgentError> {
+        warn!(reason = %ended, "The certificate is of no use at present; enrolling again with the same key");
         self.set_hint(ended.to_string());
-        if let Err(error) = drop_certificate(self.disk.as_ref()) {
-            warn!(error = %ErrorChain(&error), "The certificate could not be removed");
-        }
         match ended {
-            Ended::Expired(_) => Ok(()),
+            Ended::Expired(_) => Ok(self.identity.load_certificate(self.disk.as_ref()).unwrap_or_else(|error| {
+                warn!(error = %ErrorChain(&error), "The certificate could not be read again");
+                None
+            })),
             Ended::Gone(_) => {
+                if let Err(error) = drop_certificate(self.disk.as_ref()) {
+                    warn!(error = %ErrorChain(&error), "The certificate could not be removed");
+                }
+                *self.decided.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 let saved = self.with_engine(Engine::reenrolled).await?;
                 saved.unwrap_or_else(|failure| warn!(%failure, "The count of versions could not be reset"));
-                Ok(())
+                Ok(None)
             }
+        }
+    }
+
+    /// A certificate to be managed with: a new one by enrolling, or the one that is doubted, should it work after all.
+    async fn obtain(&self, doubted: Option<Held>, give_up: bool) -> Result<Held, AgentError> {
+        let Some(doubted) = doubted else { return self.enroll(give_up).await };
+        tokio::select! {
+            enrolled = self.enroll(give_up) => enrolled,
+            works = self.until_it_works(doubted) => works,
         }
     }
 

@@ -1,10 +1,15 @@
 //! The agent's side of the HTTP interface: requests with deadlines, answers with bounds, errors with meaning.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fleet_model::{CertificateSigningRequest, Device, DeviceName, EnrollmentRequest, RenderedVersion, StatusBody};
+use fleet_model::{
+    CertificateSigningRequest, Device, DeviceName, Digest, EnrollmentRequest, RenderedVersion, StatusBody, annotations,
+};
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,8 +22,23 @@ const MAX_DOCUMENT_BYTES: usize = 64 << 20;
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// Longest wait that a server can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
-/// How long a request other than a poll may take.
+/// How long the answer to a request other than a poll may let itself be waited for.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an answer that has begun may bring nothing more.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an answer may take from its begin to its end, however slow the line is: small ones and documents.
+const BODY_TIMEOUTS: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
+/// What a server says of a client's certificate that it does not take.
+const CERTIFICATE_ALERTS: [&str; 8] = [
+    "BadCertificate",
+    "UnsupportedCertificate",
+    "CertificateRevoked",
+    "CertificateExpired",
+    "CertificateUnknown",
+    "UnknownCA",
+    "AccessDenied",
+    "CertificateRequired",
+];
 
 /// Why a request brought nothing.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +54,22 @@ pub enum ClientError {
         /// Why.
         #[source]
         source: reqwest::Error,
+    },
+    /// The answer did not begin in time.
+    #[error("{what} was not answered within {} s", waited.as_secs_f64())]
+    Silent {
+        /// Method and path.
+        what: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The answer began and did not go on.
+    #[error("the answer to {what} stopped for {} s before its end", waited.as_secs_f64())]
+    Stalled {
+        /// Method and path.
+        what: String,
+        /// How long it was waited for.
+        waited: Duration,
     },
     /// The service does not know the device any more.
     #[error("the service no longer knows this device: {0}")]
@@ -65,31 +101,56 @@ impl ClientError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
-            Self::Setup(_) | Self::Transport { .. } | Self::DeviceGone(_) | Self::Answer { .. } => None,
+            Self::Setup(_)
+            | Self::Transport { .. }
+            | Self::Silent { .. }
+            | Self::Stalled { .. }
+            | Self::DeviceGone(_)
+            | Self::Answer { .. } => None,
         }
     }
 
-    /// Whether the server says that the device's certificate expired, whatever the device's own clock says.
-    pub fn says_expired(&self) -> bool {
+    /// Whether the server gave one of these reasons for ending the connection.
+    fn is_alert(&self, alerts: &[&str]) -> bool {
         let Self::Transport { source, .. } = self else { return false };
         let mut cause: Option<&dyn std::error::Error> = Some(source);
         while let Some(error) = cause {
-            if error.to_string().contains("received fatal alert: CertificateExpired") {
-                return true;
+            let text = error.to_string();
+            if let Some((_, alert)) = text.rsplit_once("received fatal alert: ") {
+                return alerts.contains(&alert);
             }
             cause = error.source();
         }
         false
     }
 
-    /// Whether the certificate may be the reason.
+    /// Whether the server says that the device's certificate expired, whatever the device's own clock says.
+    pub fn says_expired(&self) -> bool {
+        self.is_alert(&["CertificateExpired"])
+    }
+
+    /// Whether the certificate may be the reason. It is not when there was no connection, unless the server said so:
+    /// nobody was there, or it was not who it should be. A connection that breaks off later may be a server's way to
+    /// refuse, as its reason can be lost on the way.
     pub fn may_be_identity(&self) -> bool {
         match self {
+            Self::Transport { source, .. } if source.is_connect() => self.is_alert(&CERTIFICATE_ALERTS),
             Self::Transport { source, .. } => !source.is_timeout(),
             Self::Refused { code, .. } => *code == 401,
-            Self::Setup(_) | Self::DeviceGone(_) | Self::Answer { .. } => false,
+            Self::Setup(_) | Self::Silent { .. } | Self::Stalled { .. } | Self::DeviceGone(_) | Self::Answer { .. } => {
+                false
+            }
         }
     }
+}
+
+/// What the device has already, as a poll tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KnownSpec {
+    /// The version.
+    pub(crate) version: RenderedVersion,
+    /// The service's own digest of it, where it is known.
+    pub(crate) hash: Option<Digest>,
 }
 
 /// What a poll brought.
@@ -117,6 +178,7 @@ pub(crate) struct Client {
     base: String,
     request_prefix: String,
     requests: AtomicU64,
+    stall_timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -138,7 +200,6 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("fleet-agent/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(20))
-            .timeout(REQUEST_TIMEOUT)
             .pool_max_idle_per_host(1)
             .pool_idle_timeout(Duration::from_secs(120))
             .tcp_nodelay(true)
@@ -151,14 +212,17 @@ impl Client {
             host.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.')).take(64).collect();
         let random: String = uuid::Uuid::new_v4().simple().to_string().chars().take(10).collect();
         let base = format!("{server}/api/v1");
-        Ok(Arc::new(Self { http, base, request_prefix: format!("{host}/{random}"), requests: AtomicU64::new(0) }))
+        let (request_prefix, requests) = (format!("{host}/{random}"), AtomicU64::new(0));
+        Ok(Arc::new(Self { http, base, request_prefix, requests, stall_timeout: STALL_TIMEOUT }))
     }
 
+    /// `timeout` is for the head of the answer; its body has deadlines of its own.
     async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<Vec<u8>>,
+        known_hash: Option<Digest>,
         timeout: Duration,
         limit: usize,
     ) -> Result<Answer, ClientError> {
@@ -170,20 +234,31 @@ impl Client {
             .header("X-Request-Id", format!("{}-{number:06}", self.request_prefix))
             .header("Flightctl-API-Version", API_VERSION)
             .header("Accept", "application/json")
-            .timeout(timeout);
+            .timeout(timeout.saturating_add(if limit > MAX_ANSWER_BYTES { BODY_TIMEOUTS.1 } else { BODY_TIMEOUTS.0 }));
+        if let Some(hash) = known_hash {
+            request = request.header(annotations::SPEC_HASH_HEADER, hash.hex());
+        }
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body);
         }
         let transport =
             |source: reqwest::Error| ClientError::Transport { what: what.clone(), source: source.without_url() };
-        let mut response = request.send().await.map_err(transport)?;
+        let mut response = match tokio::time::timeout(timeout, request.send()).await {
+            Ok(sent) => sent.map_err(transport)?,
+            Err(_) => return Err(ClientError::Silent { what, waited: timeout }),
+        };
         let code = response.status();
         let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
         // A date would depend on this device's clock; only seconds are taken.
         let retry_after = header.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         let retry_after = retry_after.map(|asked| asked.min(MAX_RETRY_AFTER));
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+        loop {
+            let chunk = match tokio::time::timeout(self.stall_timeout, response.chunk()).await {
+                Ok(chunk) => chunk.map_err(transport)?,
+                Err(_) => return Err(ClientError::Stalled { what, waited: self.stall_timeout }),
+            };
+            let Some(chunk) = chunk else { break };
             if body.len().saturating_add(chunk.len()) > limit {
                 return Err(ClientError::Answer { what, problem: format!("more than {limit} bytes") });
             }
@@ -214,7 +289,7 @@ impl Client {
         body: Option<Vec<u8>>,
     ) -> Result<T, ClientError> {
         let what = format!("{method} {path}");
-        let answer = self.send(method, path, body, REQUEST_TIMEOUT, MAX_ANSWER_BYTES).await?;
+        let answer = self.send(method, path, body, None, REQUEST_TIMEOUT, MAX_ANSWER_BYTES).await?;
         if !answer.code.is_success() {
             return Err(Self::refused(&what, &answer));
         }
@@ -233,7 +308,7 @@ impl Client {
         let path = "/enrollmentrequests";
         let what = format!("POST {path}");
         let body = Self::encode(&what, request)?;
-        let answer = self.send(Method::POST, path, Some(body), REQUEST_TIMEOUT, MAX_ANSWER_BYTES).await?;
+        let answer = self.send(Method::POST, path, Some(body), None, REQUEST_TIMEOUT, MAX_ANSWER_BYTES).await?;
         match answer.code {
             StatusCode::CONFLICT => Ok(Submitted::Exists),
             code if code.is_success() => Ok(Submitted::Created),
@@ -249,22 +324,22 @@ impl Client {
         self.exchange(Method::GET, &format!("/enrollmentrequests/{name}"), None).await
     }
 
-    /// Waits for a document newer than `known`; without it, asks for the newest at once. At most as long as `timeout`.
+    /// Waits for a document newer than `known`; without it, asks for the newest at once. The answer may let itself be
+    /// waited for as long as `timeout`.
     ///
     /// # Errors
-    /// All but "nothing new", as which 204, 409 and a timeout count.
+    /// All but "nothing new", as which 204 and 409 count, and with `known` an answer that did not begin in time.
     pub(crate) async fn poll(
         &self,
         name: &DeviceName,
-        known: Option<RenderedVersion>,
+        known: Option<KnownSpec>,
         timeout: Duration,
     ) -> Result<Polled, ClientError> {
-        let query = known.map_or(String::new(), |version| format!("?knownRenderedVersion={version}"));
+        let query = known.map_or(String::new(), |known| format!("?knownRenderedVersion={}", known.version));
+        let hash = known.and_then(|known| known.hash);
         let path = format!("/devices/{name}/rendered{query}");
-        let answer = match self.send(Method::GET, &path, None, timeout, MAX_DOCUMENT_BYTES).await {
-            Err(ClientError::Transport { source, .. }) if source.is_timeout() && !source.is_connect() => {
-                return Ok(Polled::Nothing);
-            }
+        let answer = match self.send(Method::GET, &path, None, hash, timeout, MAX_DOCUMENT_BYTES).await {
+            Err(ClientError::Silent { .. }) if known.is_some() => return Ok(Polled::Nothing),
             other => other?,
         };
         match answer.code {
@@ -282,7 +357,7 @@ impl Client {
         let path = format!("/devices/{name}/status");
         let what = format!("PUT {path}");
         let body = Self::encode(&what, device)?;
-        let answer = self.send(Method::PUT, &path, Some(body), REQUEST_TIMEOUT, MAX_ANSWER_BYTES).await?;
+        let answer = self.send(Method::PUT, &path, Some(body), None, REQUEST_TIMEOUT, MAX_ANSWER_BYTES).await?;
         if answer.code == StatusCode::OK { Ok(()) } else { Err(Self::refused(&what, &answer)) }
     }
 

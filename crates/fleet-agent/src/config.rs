@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use fleet_model::{Labels, validate_label_key, validate_label_value};
+use fleet_runtime::{ErrorChain, check_log_filter};
 use zeroize::Zeroizing;
 
 use crate::disk::{Disk, RealDisk};
@@ -222,27 +223,48 @@ fn parse_yaml(text: &str) -> Result<serde_yaml::Mapping, String> {
     Ok(mapping)
 }
 
-/// Lays drop-ins over the file in order of their names. A bad one is passed over with a warning: a configuration that a
-/// fleet rolls out must not cut its devices off.
+/// Lays drop-ins over the file in order of their names. One that is bad, or that makes the whole bad, is passed over
+/// with a warning: a configuration that a fleet rolls out must not cut its devices off.
 fn merge_drop_ins(disk: &dyn Disk, into: &mut serde_yaml::Mapping, warnings: &mut Vec<String>) {
     let directory = FilePath::own(paths::DROP_IN_DIR);
     let names = disk.list(&directory).unwrap_or_default();
+    let mut problems = read(into, disk).err().unwrap_or_default();
     for name in names.into_iter().filter(|n| n.ends_with(".yaml")) {
         let path = directory.join(&name);
-        let read = disk.read(&path, MAX_BYTES).map_err(|e| e.to_string());
-        let parsed = read.and_then(|bytes| parse_yaml(&String::from_utf8_lossy(&bytes.unwrap_or_default())));
-        match parsed {
-            Err(problem) => warnings.push(format!("drop-in {path} is passed over: {problem}")),
-            Ok(mapping) => {
-                for (key, value) in mapping {
-                    if key.as_str().is_some_and(|k| DROP_IN_KEYS.contains(&k)) {
-                        into.insert(key, value);
-                    } else {
-                        warnings.push(format!("drop-in {path}: {key:?} cannot be set in a drop-in"));
-                    }
-                }
+        let read_bytes = disk.read(&path, MAX_BYTES).map_err(|e| e.to_string());
+        let parsed = read_bytes.and_then(|bytes| parse_yaml(&String::from_utf8_lossy(&bytes.unwrap_or_default())));
+        let drop_in = match parsed {
+            Ok(drop_in) => drop_in,
+            Err(problem) => {
+                warnings.push(format!("drop-in {path} is passed over: {problem}"));
+                continue;
+            }
+        };
+        let mut merged = into.clone();
+        for (key, value) in drop_in {
+            if key.as_str().is_some_and(|k| DROP_IN_KEYS.contains(&k)) {
+                lay_over(&mut merged, key, value);
+            } else {
+                warnings.push(format!("drop-in {path}: {key:?} cannot be set in a drop-in"));
             }
         }
+        let after = read(&merged, disk).err().unwrap_or_default();
+        let new: Vec<&str> = after.iter().filter(|p| !problems.contains(p)).map(String::as_str).collect();
+        if new.is_empty() {
+            (*into, problems) = (merged, after);
+        } else {
+            warnings.push(format!("drop-in {path} is passed over: {}", new.join("; ")));
+        }
+    }
+}
+
+/// Sets a key; of our own part, only the keys that are given.
+fn lay_over(mapping: &mut serde_yaml::Mapping, key: serde_yaml::Value, value: serde_yaml::Value) {
+    let ours = key.as_str() == Some("shorebase");
+    match (mapping.get_mut(&key), value) {
+        (Some(_), serde_yaml::Value::Null) if ours => {}
+        (Some(serde_yaml::Value::Mapping(old)), serde_yaml::Value::Mapping(new)) if ours => old.extend(new),
+        (_, value) => drop(mapping.insert(key, value)),
     }
 }
 
@@ -272,6 +294,9 @@ fn read(value: &serde_yaml::Mapping, disk: &dyn Disk) -> Result<AgentConfig, Vec
     }
     let default_labels = read_labels(&mut top);
     let log_level = top.text("log-level").unwrap_or_else(|| "info".to_owned());
+    if let Err(error) = check_log_filter(&log_level) {
+        top.problem(&format!("log-level: {}", ErrorChain(&error)));
+    }
     let mut timings = Timings::default();
     top.duration("status-update-interval", &mut timings.status_update_interval, Duration::from_secs(2));
     top.duration_pair("spec-fetch-error-base-delay", "spec-fetch-error-max-delay", &mut timings.error_delay);

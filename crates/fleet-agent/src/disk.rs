@@ -77,7 +77,7 @@ pub trait Disk: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When it cannot be read, is not a regular file or is longer than `limit`.
     fn read(&self, path: &FilePath, limit: u64) -> io::Result<Option<Vec<u8>>>;
-    /// What lies at `path`, the last component not followed; `None` when nothing does.
+    /// What lies at `path`, the last component not followed; `None` when nothing does, not even its directory.
     ///
     /// # Errors
     /// When it cannot be looked at.
@@ -116,7 +116,7 @@ pub trait Disk: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When it cannot be created.
     fn symlink(&self, path: &FilePath, target: &str) -> io::Result<()>;
-    /// Moves a file over another one in one step.
+    /// Moves a file over another one, or a directory to a free name, in one step.
     ///
     /// # Errors
     /// When it cannot be moved.
@@ -126,6 +126,11 @@ pub trait Disk: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When it cannot be removed.
     fn remove(&self, path: &FilePath) -> io::Result<bool>;
+    /// Removes an empty directory. True when there was one.
+    ///
+    /// # Errors
+    /// When it is not empty, is no directory or cannot be removed.
+    fn remove_dir(&self, path: &FilePath) -> io::Result<bool>;
     /// Makes creations, renames and removals in a directory (`None`: the root) durable.
     ///
     /// # Errors

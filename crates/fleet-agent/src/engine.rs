@@ -1,6 +1,6 @@
 //! Carries out what the state machine decides: the only owner of the state and of managed files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -17,11 +17,9 @@ use crate::overlay;
 use crate::path::FilePath;
 use crate::paths;
 use crate::prepare;
-use crate::progress::Progress;
+use crate::progress::{Drift, Progress};
 use crate::services::Services;
 use crate::state::{self, Loaded, ManagedFile, Original, Release, Stage, State};
-
-const NOT_PUT_BACK: &str = "could not put back";
 
 /// What became of an offered document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +39,7 @@ pub struct Engine {
     services: Box<dyn Services>,
     state: State,
     known: Known,
-    drift: Option<String>,
+    drift: Option<Drift>,
     progress: watch::Sender<Progress>,
 }
 
@@ -55,8 +53,8 @@ impl Engine {
             Loaded::Fresh => State::default(),
             Loaded::State(state) => *state,
             Loaded::Damaged(why) => {
-                error!(file = %paths::state_file(), why, "The state is damaged; it is set aside and the device starts anew");
-                state::set_aside(disk.as_ref())?;
+                let directory = state::set_aside(disk.as_ref())?;
+                error!(file = %paths::state_file(), why, %directory, "The state was damaged; it was set aside with all that was kept, and the device starts anew");
                 State::default()
             }
         };
@@ -130,7 +128,6 @@ impl Engine {
 
     fn run(&mut self, event: Event, offer: Option<Offer<'_>>) -> Result<(), Failure> {
         let mut next_event = Some(event);
-        let mut outcome = Ok(());
         while let Some(event) = next_event.take() {
             let (next, actions) = step(&self.state, event);
             for action in actions {
@@ -152,19 +149,13 @@ impl Engine {
                     }
                     Action::Prepare => next_event = Some(self.prepare(offer.as_ref())),
                     Action::Apply => next_event = Some(self.apply()),
-                    Action::RollBack => {
-                        let event = self.roll_back();
-                        if let Err(failure) = &event {
-                            outcome = Err(failure.clone());
-                        }
-                        next_event = Some(event.unwrap_or(Event::RollBackFailed));
-                    }
+                    Action::RollBack => next_event = Some(self.roll_back()),
                     Action::CollectGarbage => self.collect_garbage(),
                 }
             }
             self.take_if_changed(next, next_event.is_none());
         }
-        outcome
+        Ok(())
     }
 
     fn take(&mut self, next: State) {
@@ -180,7 +171,7 @@ impl Engine {
     }
 
     fn publish(&self) {
-        let progress = Progress::of(&self.state, self.drift.as_deref());
+        let progress = Progress::of(&self.state, self.drift.as_ref());
         self.progress.send_if_modified(|old| {
             let changed = *old != progress;
             *old = progress;
@@ -191,7 +182,7 @@ impl Engine {
     fn prepare(&mut self, offer: Option<&Offer<'_>>) -> Event {
         let Some(Offer { version, digest, wanted }) = offer else { return Event::Resumed };
         info!(%version, files = wanted.len(), "Preparing a new version");
-        let prepared = prepare::prepare(self.disk.as_ref(), wanted, &self.state.current.files);
+        let prepared = prepare::prepare(self.disk.as_ref(), wanted, &self.state.current.files, &self.state.leftovers);
         match prepared {
             Ok(files) => Event::Prepared { target: Release { version: *version, digest: Some(*digest), files } },
             Err(failure) => {
@@ -219,18 +210,27 @@ impl Engine {
         }
     }
 
-    fn roll_back(&mut self) -> Result<Event, Failure> {
-        let Stage::RollingBack { target, .. } = &self.state.stage else { return Ok(Event::RollBackFailed) };
+    /// File by file: one that cannot be put back keeps no other one from it, and no newer version. It is left to the
+    /// checks for drift.
+    fn roll_back(&mut self) -> Event {
+        let Stage::RollingBack { target, .. } = &self.state.stage else { return Event::Resumed };
         let current = &self.state.current.files;
-        let changed = overlay::converge(self.disk.as_ref(), current, &target.files, Phase::RollingBack).inspect_err(
-            |failure| error!(%failure, "The last good version could not be put back; it is tried again"),
-        )?;
+        let overlay::Outcome { changed, failures } =
+            overlay::put_back(self.disk.as_ref(), current, &target.files, Phase::RollingBack);
         if let Err(failure) = self.reload(&differing(&target.files, current, changed), Phase::RollingBack) {
             // The files are back; a unit that will not take them is no reason to try for ever.
             error!(%failure, "A unit did not take up the files of the last good version");
         }
-        info!(version = %self.state.current.version, "Put the last good version back");
-        Ok(Event::RolledBack)
+        let lost = |file: &&ManagedFile| {
+            failures.contains_key(&file.path) && current.binary_search_by(|f| f.path.cmp(&file.path)).is_err()
+        };
+        let left = target.files.iter().filter(lost).cloned().collect();
+        self.drift = not_put_back(&failures);
+        for failure in failures.values() {
+            error!(%failure, "A file could not be put back");
+        }
+        info!(version = %self.state.current.version, failed = failures.len(), "Put the last good version back");
+        Event::RolledBack { left }
     }
 
     fn reload(&self, changed: &[FilePath], phase: Phase) -> Result<(), Failure> {
@@ -239,46 +239,61 @@ impl Engine {
         }
         self.services
             .files_changed(changed)
-            .map_err(|failure| Failure::new(phase, Component::Systemd, &failure.unit, failure.reason))
+            .map_err(|f| Failure::new(phase, Component::Systemd, &f.unit, f.reason).that_is(f.recurrence))
     }
 
     /// Compares all managed files with what they should be and puts back those that are not. Returns what it put back.
+    /// What it could not look at or put back is told in the progress, and tried again the next time.
     ///
     /// # Errors
-    /// When a file cannot be looked at or put back.
+    /// None so far: no file keeps the others from being looked at.
     pub fn check_drift(&mut self) -> Result<Vec<FilePath>, Failure> {
         if self.is_unsettled() {
             return Ok(vec![]);
         }
         let disk = self.disk.clone();
-        let found = overlay::drifted(disk.as_ref(), &self.state.current.files, &mut self.known)?;
-        if found.is_empty() {
-            if self.drift.take_if(|note| note.starts_with(NOT_PUT_BACK)).is_some() {
-                self.publish();
-            }
-            return Ok(vec![]);
+        let overlay::Drifted { files, mut failures } =
+            overlay::drifted(disk.as_ref(), &self.state.current.files, &mut self.known);
+        let drifted: Vec<ManagedFile> = files.into_iter().cloned().collect();
+        let mut changed = vec![];
+        if !(drifted.is_empty() && self.state.leftovers.is_empty()) {
+            let outcome = overlay::put_back(disk.as_ref(), &drifted, &self.state.leftovers, Phase::ApplyingUpdate);
+            failures.extend(outcome.failures);
+            changed = outcome.changed;
         }
-        let drifted: Vec<ManagedFile> = found.into_iter().cloned().collect();
-        let put_back = overlay::converge(disk.as_ref(), &drifted, &[], Phase::ApplyingUpdate);
-        let names = drifted.iter().map(|f| f.path.as_str()).collect::<Vec<_>>().join(", ");
-        self.drift = Some(match &put_back {
-            Ok(_) => format!("put back {} changed on the device: {names}", drifted.len()),
-            Err(failure) => format!("{NOT_PUT_BACK} {names}: {failure}"),
-        });
-        self.publish();
-        let put_back = put_back?;
-        warn!(files = names, "Managed files had been changed on the device; put them back");
-        if let Err(failure) = self.reload(&put_back, Phase::ApplyingUpdate) {
+        self.note_drift(&changed, &failures);
+        if let Err(failure) = self.reload(&changed, Phase::ApplyingUpdate) {
             error!(%failure, "A unit did not take up files that were put back");
         }
-        Ok(put_back)
+        let gone = self.state.leftovers.iter().map(|file| &file.path).filter(|path| !failures.contains_key(path));
+        let paths: Vec<FilePath> = gone.cloned().collect();
+        if !paths.is_empty() {
+            self.run(Event::PutBack { paths }, None)?;
+        }
+        Ok(changed)
+    }
+
+    fn note_drift(&mut self, changed: &[FilePath], failures: &BTreeMap<FilePath, Failure>) {
+        for failure in failures.values() {
+            warn!(%failure, "A managed file is not as it should be and could not be put back");
+        }
+        if !changed.is_empty() {
+            let names = changed.iter().map(FilePath::as_str).collect::<Vec<_>>().join(", ");
+            warn!(files = names, "Managed files had been changed on the device; put them back");
+            self.drift = Some(Drift::PutBack(format!("put back {} changed on the device: {names}", changed.len())));
+        }
+        match not_put_back(failures) {
+            Some(drift) => self.drift = Some(drift),
+            None => drop(self.drift.take_if(|drift| matches!(drift, Drift::NotPutBack(_)))),
+        }
+        self.publish();
     }
 
     /// Forgets contents that neither release refers to. Failures wait for the next time.
     fn collect_garbage(&mut self) {
         let current = &self.state.current.files;
         self.known.retain(|path| current.binary_search_by(|f| f.path.cmp(path)).is_ok());
-        let mut files: Vec<&ManagedFile> = current.iter().collect();
+        let mut files: Vec<&ManagedFile> = current.iter().chain(&self.state.leftovers).collect();
         match &self.state.stage {
             Stage::Settled => {}
             Stage::Applying { target } | Stage::RollingBack { target, .. } => files.extend(&target.files),
@@ -310,6 +325,11 @@ fn sweep(disk: &dyn Disk, directory: &FilePath, keep: &BTreeSet<Digest>) -> io::
         }
     }
     Ok(())
+}
+
+fn not_put_back(failures: &BTreeMap<FilePath, Failure>) -> Option<Drift> {
+    let first = failures.values().next()?;
+    Some(Drift::NotPutBack(format!("{} managed files could not be put back: {first}", failures.len())))
 }
 
 /// Paths that differ between two releases, and those that were changed now: after an interruption the files may be in

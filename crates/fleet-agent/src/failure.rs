@@ -109,7 +109,15 @@ impl Failure {
             ErrorKind::InvalidFilename,
             ErrorKind::FileTooLarge,
         ];
-        let recurrence = if permanent.contains(&error.kind()) { Recurrence::Permanent } else { Recurrence::Transient };
+        // No bytes or no inodes: somebody has to make room.
+        let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded];
+        let recurrence = if full.contains(&error.kind()) {
+            Recurrence::Waiting
+        } else if permanent.contains(&error.kind()) {
+            Recurrence::Permanent
+        } else {
+            Recurrence::Transient
+        };
         Self::new(phase, component, element, error.to_string()).that_is(recurrence)
     }
 }

@@ -5,7 +5,8 @@
 use fleet_model::{Digest, RenderedVersion};
 
 use crate::failure::{Component, Failure, Phase, Recurrence};
-use crate::state::{Attempts, Desired, Release, Stage, State};
+use crate::path::FilePath;
+use crate::state::{Attempts, Desired, ManagedFile, Release, Stage, State};
 
 /// After so many attempts that end in a passing failure, contents count as failed.
 pub const MAX_ATTEMPTS: u32 = 3;
@@ -49,10 +50,16 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
-    /// The device is like the current release again.
-    RolledBack,
-    /// The device is still between the two.
-    RollBackFailed,
+    /// The device is like the current release again, as far as that could be done.
+    RolledBack {
+        /// Files of the target that could not be taken away.
+        left: Vec<ManagedFile>,
+    },
+    /// These leftovers are gone.
+    PutBack {
+        /// Their paths.
+        paths: Vec<FilePath>,
+    },
     /// The service had lost the device and enrolled it anew: its count of versions starts again.
     Reenrolled,
 }
@@ -80,7 +87,6 @@ pub fn step(state: &State, event: Event) -> (State, Vec<Action>) {
     let mut next = state.clone();
     let actions = match event {
         Event::Started => started(&mut next),
-        Event::RollBackFailed => vec![],
         Event::Resumed => match next.stage {
             Stage::Settled => vec![],
             Stage::Applying { .. } => vec![Action::Apply],
@@ -106,7 +112,11 @@ pub fn step(state: &State, event: Event) -> (State, Vec<Action>) {
                 vec![]
             }
         },
-        Event::RolledBack => rolled_back(&mut next),
+        Event::RolledBack { left } => rolled_back(&mut next, left),
+        Event::PutBack { paths } => {
+            next.leftovers.retain(|file| !paths.contains(&file.path));
+            vec![Action::TrySave, Action::CollectGarbage]
+        }
         Event::Reenrolled => {
             next.current.version = RenderedVersion::ZERO;
             next.desired = Desired::default();
@@ -121,8 +131,22 @@ fn counted(state: &State, digest: Digest) -> Attempts {
     Attempts { digest, count: before.saturating_add(1) }
 }
 
+/// Forgets what another version of the agent refused, so that the service is asked for it again.
+fn forget_outdated(next: &mut State) -> bool {
+    let refused = |next: &State, digest| next.blocked.iter().any(|b| b.digest == digest && b.is_outdated());
+    let decided = next.desired.digest.is_some_and(|digest| refused(next, digest));
+    if decided {
+        next.desired = Desired { version: next.current.version, digest: next.current.digest };
+        next.failure = None;
+    }
+    next.blocked.retain(|b| !b.is_outdated());
+    decided
+}
+
 fn started(next: &mut State) -> Vec<Action> {
+    let forgotten = forget_outdated(next);
     match std::mem::take(&mut next.stage) {
+        Stage::Settled if forgotten => vec![Action::TrySave, Action::CollectGarbage],
         Stage::Settled => vec![Action::CollectGarbage],
         Stage::RollingBack { target, failure } => {
             next.stage = Stage::RollingBack { target, failure };
@@ -224,6 +248,7 @@ fn applied(next: &mut State) -> Vec<Action> {
     match std::mem::take(&mut next.stage) {
         Stage::Applying { target } => {
             next.desired = Desired { version: target.version, digest: target.digest };
+            forget_leftovers(next, &target.files);
             next.current = target;
             next.attempts = None;
             next.failure = None;
@@ -236,9 +261,22 @@ fn applied(next: &mut State) -> Vec<Action> {
     }
 }
 
-fn rolled_back(next: &mut State) -> Vec<Action> {
+/// What a release holds is no leftover of an earlier one.
+fn forget_leftovers(next: &mut State, files: &[ManagedFile]) {
+    next.leftovers.retain(|left| files.binary_search_by(|file| file.path.cmp(&left.path)).is_err());
+}
+
+fn rolled_back(next: &mut State, left: Vec<ManagedFile>) -> Vec<Action> {
     match std::mem::take(&mut next.stage) {
         Stage::RollingBack { target, failure } => {
+            forget_leftovers(next, &target.files);
+            next.leftovers.extend(left);
+            if failure.recurrence == Recurrence::Waiting
+                && let Some(attempts) = &mut next.attempts
+            {
+                // Waiting is no attempt.
+                attempts.count = attempts.count.saturating_sub(1);
+            }
             if let Some(digest) = target.digest {
                 gave_up_or_waits(next, target.version, digest, failure);
             }
@@ -301,7 +339,7 @@ mod tests {
         let (state, _) = step(&state, Event::Prepared { target: release(6, "b") });
         let (state, actions) = step(&state, Event::ApplyFailed { failure: failure(Recurrence::Permanent) });
         assert_eq!(actions, [Action::TrySave, Action::RollBack]);
-        let (state, actions) = step(&state, Event::RolledBack);
+        let (state, actions) = step(&state, Event::RolledBack { left: vec![] });
         assert_eq!(actions, [Action::Save, Action::CollectGarbage]);
         assert_eq!((state.current.version, state.desired.version), (version(5), version(6)));
         let (state, actions) = step(&state, offer(7, "b"));
@@ -317,7 +355,7 @@ mod tests {
             assert_eq!(step(&state, offer(6, "b")).1, [Action::Prepare], "{attempt}");
             state = step(&state, Event::Prepared { target: release(6, "b") }).0;
             state = step(&state, Event::ApplyFailed { failure: failure(Recurrence::Transient) }).0;
-            state = step(&state, Event::RolledBack).0;
+            state = step(&state, Event::RolledBack { left: vec![] }).0;
         }
         assert_eq!((state.desired.version, state.blocked.len()), (version(6), 1));
         assert_eq!(state.failure.unwrap().recurrence, Recurrence::Permanent);
@@ -335,6 +373,42 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_is_full_while_files_change_never_blocks_and_counts_as_no_attempt() {
+        let mut state = at(5, "a");
+        let full = std::io::Error::from_raw_os_error(28);
+        let failure = Failure::of_io(Phase::ApplyingUpdate, Component::Config, "/etc/x", &full);
+        let quota = std::io::Error::from(std::io::ErrorKind::QuotaExceeded);
+        let quota = Failure::of_io(Phase::ApplyingUpdate, Component::Config, "/etc/x", &quota);
+        assert_eq!((failure.recurrence, quota.recurrence), (Recurrence::Waiting, Recurrence::Waiting));
+        for _ in 0..20 {
+            state = step(&state, Event::Prepared { target: release(6, "b") }).0;
+            state = step(&state, Event::ApplyFailed { failure: failure.clone() }).0;
+            state = step(&state, Event::RolledBack { left: vec![] }).0;
+        }
+        assert!(state.blocked.is_empty() && state.attempts.is_none_or(|a| a.count == 0), "{state:?}");
+        assert_eq!(step(&state, offer(6, "b")).1, [Action::Prepare]);
+    }
+
+    #[test]
+    fn what_another_agent_did_not_support_is_asked_for_again() {
+        let refusal = Some(Failure::new(Phase::Preparing, Component::Os, "os", "not supported by this agent"));
+        let event = Event::Offered { version: version(6), digest: digest("b"), refusal };
+        let (mut state, _) = step(&at(5, "a"), event);
+        state.block(digest("c"), version(4), failure(Recurrence::Permanent));
+        assert_eq!(step(&state, Event::Started), (state.clone(), vec![Action::CollectGarbage]));
+        for blocked in &mut state.blocked {
+            blocked.agent = "0.0.0-other".to_owned();
+        }
+        assert_eq!(step(&state, offer(7, "b")).1, [Action::Prepare]);
+        assert_eq!(step(&state, offer(7, "c")).1, [Action::Save], "what failed on the device stays blocked");
+        let (state, actions) = step(&state, Event::Started);
+        assert_eq!(actions, [Action::TrySave, Action::CollectGarbage]);
+        assert_eq!((state.desired.version, state.failure.is_none()), (version(5), true));
+        assert_eq!(step(&state, offer(6, "b")).1, [Action::Prepare]);
+        assert!(state.blocked(&digest("c")).is_some());
+    }
+
+    #[test]
     fn an_interrupted_update_goes_on_until_it_was_interrupted_too_often() {
         let (mut state, _) = step(&at(5, "a"), Event::Prepared { target: release(6, "b") });
         for _ in 1..MAX_INTERRUPTIONS {
@@ -345,7 +419,7 @@ mod tests {
         let (next, actions) = step(&state, Event::Started);
         assert_eq!(actions, [Action::TrySave, Action::RollBack]);
         assert_eq!(step(&next, Event::Started).1, [Action::RollBack]);
-        assert!(step(&next, Event::RolledBack).0.blocked(&digest("b")).is_some());
+        assert!(step(&next, Event::RolledBack { left: vec![] }).0.blocked(&digest("b")).is_some());
     }
 
     #[test]
@@ -353,8 +427,7 @@ mod tests {
         let settled = at(5, "a");
         let late = [
             Event::Applied,
-            Event::RolledBack,
-            Event::RollBackFailed,
+            Event::RolledBack { left: vec![] },
             Event::Resumed,
             Event::ApplyFailed { failure: failure(Recurrence::Permanent) },
         ];

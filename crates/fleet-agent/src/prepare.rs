@@ -1,6 +1,6 @@
 //! Before an update: is there room, and what has to be kept to be able to go there and back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use fleet_model::Digest;
@@ -37,8 +37,12 @@ pub(crate) fn prepare(
     disk: &dyn Disk,
     wanted: &[WantedFile],
     current: &[ManagedFile],
+    leftovers: &[ManagedFile],
 ) -> Result<Vec<ManagedFile>, Failure> {
-    let managed: BTreeMap<&FilePath, &ManagedFile> = current.iter().map(|f| (&f.path, f)).collect();
+    let managed: BTreeMap<&FilePath, &ManagedFile> =
+        leftovers.iter().chain(current).map(|file| (&file.path, file)).collect();
+    let leaving = Leaving::of(current, wanted);
+    let mut places = BTreeMap::new();
     let owners = Owners::read(disk).map_err(at(&FilePath::own("/etc/passwd")))?;
     let mut files = Vec::with_capacity(wanted.len());
     let mut originals = BTreeMap::new();
@@ -49,7 +53,14 @@ pub(crate) fn prepare(
         }
         let original = match managed.get(&file.path) {
             Some(known) => known.original.clone(),
-            None => look_at_original(disk, &file.path, &mut originals)?,
+            None => match leaving.above(disk, &file.path)? {
+                Some(place) => {
+                    places.insert(&file.path, place);
+                    Original::Absent
+                }
+                None if leaving.makes_way_for(disk, &file.path)? => Original::Absent,
+                None => look_at_original(disk, &file.path, &mut originals)?,
+            },
         };
         files.push(ManagedFile {
             path: file.path.clone(),
@@ -61,7 +72,7 @@ pub(crate) fn prepare(
             original,
         });
     }
-    check_room(disk, &files, &managed, &originals)?;
+    check_room(disk, &files, &managed, &originals, &places)?;
     let contents = files.iter().zip(wanted).map(|(file, wanted)| (file.digest, wanted.content.as_slice()));
     keep(disk, &paths::store_dir(), contents)?;
     keep(disk, &paths::saved_dir(), originals.iter().map(|(digest, bytes)| (*digest, bytes.as_slice())))?;
@@ -92,12 +103,71 @@ fn look_at_original(
     }
 }
 
+/// The files that are managed and are not wanted any longer.
+struct Leaving<'a>(BTreeMap<&'a FilePath, &'a ManagedFile>);
+
+impl<'a> Leaving<'a> {
+    fn of(current: &'a [ManagedFile], wanted: &[WantedFile]) -> Self {
+        let wanted: BTreeSet<&FilePath> = wanted.iter().map(|file| &file.path).collect();
+        Self(current.iter().map(|file| (&file.path, file)).filter(|(path, _)| !wanted.contains(path)).collect())
+    }
+
+    /// The one that stands where a directory of `path` has to be.
+    fn above(&self, disk: &dyn Disk, path: &FilePath) -> Result<Option<&'a FilePath>, Failure> {
+        let mut up = path.parent();
+        while let Some(directory) = up {
+            if let Some(file) = self.0.get(&directory)
+                && disk.stat(&directory).map_err(at(path))?.is_some_and(|stat| stat.kind != EntryKind::Directory)
+            {
+                return must_not_come_back(file, path).map(|()| Some(&file.path));
+            }
+            up = directory.parent();
+        }
+        Ok(None)
+    }
+
+    /// Whether `path` is a directory that will be gone once they are: it holds nothing else.
+    fn makes_way_for(&self, disk: &dyn Disk, path: &FilePath) -> Result<bool, Failure> {
+        let below = || self.0.values().filter(|file| file.path.is_within(path.as_str()));
+        let is_directory = |at: &FilePath| Ok(disk.stat(at)?.is_some_and(|stat| stat.kind == EntryKind::Directory));
+        if below().next().is_none() || !is_directory(path).map_err(at(path))? {
+            return Ok(false);
+        }
+        let mut open = vec![path.clone()];
+        while let Some(directory) = open.pop() {
+            for name in disk.list(&directory).map_err(at(path))? {
+                let entry = directory.join(&name);
+                if self.0.contains_key(&entry) {
+                    continue;
+                }
+                let holds_some = below().any(|file| file.path.is_within(entry.as_str()));
+                if !holds_some || !is_directory(&entry).map_err(at(path))? {
+                    return Ok(false);
+                }
+                open.push(entry);
+            }
+        }
+        below().try_for_each(|file| must_not_come_back(file, path)).map(|()| true)
+    }
+}
+
+/// What was at a path before cannot be put back where something else has to be. Once that path has left by itself, it
+/// can come: so this is waited for.
+fn must_not_come_back(file: &ManagedFile, path: &FilePath) -> Result<(), Failure> {
+    if file.original == Original::Absent {
+        return Ok(());
+    }
+    let reason = format!("is in the way of what was at {} before that was managed, and has to be put back", file.path);
+    Err(refused(path, reason).that_is(Recurrence::Waiting))
+}
+
 /// Sums what will be written per file system and compares it with the room there.
 fn check_room(
     disk: &dyn Disk,
     files: &[ManagedFile],
     managed: &BTreeMap<&FilePath, &ManagedFile>,
     originals: &BTreeMap<Digest, Vec<u8>>,
+    places: &BTreeMap<&FilePath, &FilePath>,
 ) -> Result<(), Failure> {
     let mut needed: BTreeMap<u64, (u64, u64, FilePath)> = BTreeMap::new();
     let mut need = |path: &FilePath, bytes: u64| -> Result<(), Failure> {
@@ -114,7 +184,7 @@ fn check_room(
             need(&kept, footprint(file.size))?;
         }
         if managed.get(&file.path).is_none_or(|known| known.digest != file.digest) {
-            need(&file.path, footprint(file.size))?;
+            need(places.get(&file.path).unwrap_or(&&file.path), footprint(file.size))?;
         }
     }
     for bytes in originals.values() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::info;
 
+use crate::failure::Recurrence;
 use crate::path::FilePath;
 
 /// A unit that would not take up its new files.
@@ -16,6 +17,8 @@ pub struct ServiceFailure {
     pub unit: String,
     /// Why.
     pub reason: String,
+    /// Whether trying again can help.
+    pub recurrence: Recurrence,
 }
 
 /// Told of files that changed, so that whatever reads them does so again.
@@ -78,25 +81,41 @@ impl Systemd {
     }
 
     fn systemctl(&self, arguments: &[&str], unit: &str) -> Result<(), ServiceFailure> {
-        let failed = |reason: String| ServiceFailure { unit: unit.to_owned(), reason };
-        let child = tokio::process::Command::new("systemctl")
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .output();
+        let failed = |reason: String, recurrence| ServiceFailure { unit: unit.to_owned(), reason, recurrence };
+        let passing = |reason: String| failed(reason, Recurrence::Transient);
+        let mut command = tokio::process::Command::new("systemctl");
+        command.args(arguments).env("LC_ALL", "C");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let output = self
             .runtime
-            .block_on(async { tokio::time::timeout(self.deadline, child).await })
-            .map_err(|_| failed(format!("systemctl did not end within {} s", self.deadline.as_secs())))?
-            .map_err(|e| failed(format!("systemctl cannot be run: {e}")))?;
+            .block_on(async { tokio::time::timeout(self.deadline, command.output()).await })
+            .map_err(|_| passing(format!("systemctl did not end within {} s", self.deadline.as_secs())))?
+            .map_err(|e| passing(format!("systemctl cannot be run: {e}")))?;
         if output.status.success() {
             return Ok(());
         }
-        let told: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(150).collect();
-        Err(failed(format!("systemctl {} ended with {}: {told}", arguments.join(" "), output.status)))
+        let told = String::from_utf8_lossy(&output.stderr);
+        let recurrence = outlook(&told);
+        let told: String = told.trim().chars().take(150).collect();
+        Err(failed(format!("systemctl {} ended with {}: {told}", arguments.join(" "), output.status), recurrence))
     }
+}
+
+/// Whether what systemctl told (in the C locale) is a unit's own failure, which comes again with the same files, or
+/// may be a bad moment: of the machine, of the bus or of systemd itself.
+fn outlook(told: &str) -> Recurrence {
+    let says = |parts: &[&str]| parts.iter().any(|part| told.contains(part));
+    let passing = [
+        "unavailable resources",
+        "timeout was exceeded",
+        "attempted too often",
+        "canceled",
+        "Resource temporarily unavailable",
+        "Cannot allocate memory",
+        "No space left on device",
+    ];
+    let definite = ["Job for ", "not found", "is masked", "bad unit file setting", "not loaded", "Invalid unit name"];
+    if says(&definite) && !says(&passing) { Recurrence::Permanent } else { Recurrence::Transient }
 }
 
 impl Services for Systemd {
@@ -117,6 +136,37 @@ impl Services for Systemd {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_units_own_failure_is_definite() {
+        for definite in [
+            "Job for app.service failed because the control process exited with error code.",
+            "Failed to reload-or-restart app.service: Unit app.service not found.",
+            "Failed to reload-or-restart app.service: Unit app.service is masked.",
+            "Failed to restart app.service: Unit app.service has a bad unit file setting.",
+        ] {
+            assert_eq!(outlook(definite), Recurrence::Permanent, "{definite}");
+        }
+        for passing in [
+            "",
+            "Failed to connect to bus: No such file or directory",
+            "Failed to reload daemon: Connection timed out",
+            "Job for app.service failed because of unavailable resources or another system error.",
+            "Job for app.service failed because a timeout was exceeded.",
+            "Failed to restart app.service: Cannot allocate memory",
+        ] {
+            assert_eq!(outlook(passing), Recurrence::Transient, "{passing}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_run_or_does_not_end_is_a_passing_failure() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let systemd = Systemd::new(vec![], Duration::ZERO, runtime.handle().clone());
+        // No time at all, or no systemctl on this machine: one of the two is certain.
+        let failure = systemd.systemctl(&["daemon-reload", "--help"], "systemd").unwrap_err();
+        assert_eq!(failure.recurrence, Recurrence::Transient, "{failure}");
+    }
 
     #[test]
     fn each_unit_is_reloaded_once_and_systemd_only_for_units() {

@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fleet_model::DeviceStatus;
+use fleet_model::{DeviceStatus, Digest, ObjectMeta, annotations};
 use fleet_runtime::ErrorChain;
+use serde::Deserialize;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{AgentError, Worker, backoff};
-use crate::client::{Client, ClientError, Polled};
+use crate::client::{Client, ClientError, KnownSpec, Polled};
 use crate::document::Document;
 use crate::engine::Verdict;
 use crate::identity::Held;
@@ -57,6 +58,17 @@ impl Session {
     }
 }
 
+/// The service's own digest of a document's specification. The agent's may differ: it is of the meaning that the
+/// agent read, without consoles.
+fn noted_hash(body: &[u8]) -> Option<Digest> {
+    #[derive(Deserialize)]
+    struct Noted {
+        metadata: ObjectMeta,
+    }
+    let noted: Noted = serde_json::from_slice(body).ok()?;
+    noted.metadata.annotations.get(annotations::RENDERED_SPEC_HASH)?.parse().ok()
+}
+
 impl Worker {
     /// Is managed until the certificate is of no use.
     pub(super) async fn manage(&self, held: Held) -> Result<Ended, AgentError> {
@@ -73,6 +85,24 @@ impl Worker {
         Ok(Session::new(client, held))
     }
 
+    /// Tries a certificate now and then until the service takes it.
+    pub(super) async fn until_it_works(&self, doubted: Held) -> Result<Held, AgentError> {
+        let timings = &self.config.timings;
+        let session = self.session(doubted)?;
+        let mut delays = backoff(timings.error_delay);
+        loop {
+            sleep(delays.next_delay()).await;
+            // Without a known version the service answers at once. That it deleted the device is found out later.
+            match session.client().poll(self.name(), None, timings.poll_timeout).await {
+                Ok(Polled::Document(_) | Polled::Nothing) | Err(ClientError::DeviceGone(_)) => {
+                    info!("The service takes the certificate again");
+                    return Ok(session.held());
+                }
+                Err(error) => debug!(error = %ErrorChain(&error), "The certificate is still of no use"),
+            }
+        }
+    }
+
     /// Whether an error means that the certificate is of no use.
     pub(super) fn ending(&self, error: &ClientError, session: &Session) -> Option<Ended> {
         match error {
@@ -82,6 +112,8 @@ impl Worker {
             }
             ClientError::Setup(_)
             | ClientError::Transport { .. }
+            | ClientError::Silent { .. }
+            | ClientError::Stalled { .. }
             | ClientError::Refused { .. }
             | ClientError::Answer { .. } => None,
         }
@@ -93,11 +125,8 @@ impl Worker {
         let mut retries = backoff(timings.retry_delay);
         loop {
             let began = Instant::now();
-            let known = {
-                let progress = self.progress.borrow();
-                progress.desired.max(progress.current)
-            };
-            let pause = match session.client().poll(self.name(), Some(known), timings.poll_timeout).await {
+            let known = Some(self.known());
+            let pause = match session.client().poll(self.name(), known, timings.poll_timeout).await {
                 Ok(Polled::Nothing) => {
                     errors.reset();
                     timings.poll_min_interval.saturating_sub(began.elapsed())
@@ -124,17 +153,36 @@ impl Worker {
         }
     }
 
+    /// What a poll tells of what the device has: the newest version, and the service's digest of it when it came with
+    /// a document since the agent started.
+    pub(super) fn known(&self) -> KnownSpec {
+        let version = {
+            let progress = self.progress.borrow();
+            progress.desired.max(progress.current)
+        };
+        let decided = *self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        KnownSpec { version, hash: decided.filter(|known| known.version == version).and_then(|known| known.hash) }
+    }
+
     /// Hands a document to the engine. `None` when it cannot be read at all.
     pub(super) async fn take(&self, body: Vec<u8>) -> Result<Option<Verdict>, AgentError> {
         let work = move |engine: &mut crate::engine::Engine| match Document::parse(&body) {
             Err(error) => Err(ErrorChain(&error).to_string()),
-            Ok(document) => engine.offer(&document).or_else(|failure| {
-                warn!(%failure, "A version could not be brought to an end; it is tried again");
-                Ok(Verdict::Again)
-            }),
+            Ok(document) => {
+                let verdict = engine.offer(&document).unwrap_or_else(|failure| {
+                    warn!(%failure, "A version could not be brought to an end; it is tried again");
+                    Verdict::Again
+                });
+                Ok((verdict, KnownSpec { version: document.version, hash: noted_hash(&body) }))
+            }
         };
         match self.with_engine(work).await? {
-            Ok(verdict) => Ok(Some(verdict)),
+            Ok((verdict, offered)) => {
+                if matches!(verdict, Verdict::Decided | Verdict::Known) {
+                    *self.decided.lock().unwrap_or_else(PoisonError::into_inner) = Some(offered);
+                }
+                Ok(Some(verdict))
+            }
             Err(why) => {
                 warn!(why, "The service sent something that is no rendered document; nothing is changed");
                 self.set_hint(format!("the service sent something that is no rendered document: {why}"));

@@ -15,11 +15,12 @@ use crate::report::{self, Reporter};
 impl Worker {
     pub(super) async fn once(&self) -> Result<Progress, AgentError> {
         let mut held = self.identity.load_certificate(self.disk.as_ref())?;
+        let mut doubted = None;
         let mut cycles = backoff(self.config.timings.enrollment_delay);
         loop {
             let certificate = match held.take() {
                 Some(held) => held,
-                None => self.enroll(true).await?,
+                None => self.obtain(doubted.take(), true).await?,
             };
             self.show_banner(Purpose::Manage);
             let session = self.session(certificate)?;
@@ -27,7 +28,7 @@ impl Worker {
                 Ok(progress) if progress.failed => return Err(AgentError::NotConverged(progress.message)),
                 Ok(progress) => return Ok(progress),
                 Err(ended) => {
-                    self.leave(ended).await?;
+                    doubted = self.leave(ended).await?;
                     sleep(cycles.next_delay()).await;
                 }
             }
@@ -38,6 +39,9 @@ impl Worker {
         let timings = &self.config.timings;
         let mut errors = backoff(timings.error_delay);
         let mut retries = backoff(timings.retry_delay);
+        let mut reporter = Reporter::default();
+        // Without a known version the service answers at once.
+        let mut known = None;
         loop {
             let tended =
                 self.with_engine(
@@ -51,17 +55,30 @@ impl Worker {
                 sleep(retries.next_delay()).await;
                 continue;
             }
-            // Without a known version the service answers at once.
-            let pause = match session.client().poll(self.name(), None, timings.poll_timeout).await {
-                Ok(Polled::Nothing) => break,
+            let pause = match session.client().poll(self.name(), known, timings.poll_timeout).await {
+                Ok(Polled::Nothing) if known.is_none() => break,
+                Ok(Polled::Nothing) => {
+                    known = None;
+                    retries.next_delay()
+                }
                 Ok(Polled::Document(body)) => match self.take(body).await? {
                     Some(Verdict::Decided | Verdict::Known) => break,
                     Some(Verdict::Again) => {
-                        self.set_hint(format!(
-                            "the newest version is still to be applied: {}",
-                            self.progress.borrow().message
-                        ));
-                        retries.next_delay()
+                        let message = self.progress.borrow().message.clone();
+                        self.set_hint(format!("the newest version is still to be applied: {message}"));
+                        // A service that was restored from a backup offers what the device has left behind. It learns
+                        // where the device is from a status and from the known version, and moves ahead.
+                        let body = report::body(self.name(), self.status(&mut reporter, session).await?);
+                        match session.client().put_status(self.name(), &body).await {
+                            Ok(()) => {
+                                known = Some(self.known());
+                                retries.next_delay()
+                            }
+                            Err(error) => match self.ending(&error, session) {
+                                Some(ended) => return Ok(Err(ended)),
+                                None => self.failed("Reporting", &error, &mut errors),
+                            },
+                        }
                     }
                     None => errors.next_delay(),
                 },
@@ -72,7 +89,6 @@ impl Worker {
             };
             sleep(pause).await;
         }
-        let mut reporter = Reporter::default();
         loop {
             let body = report::body(self.name(), self.status(&mut reporter, session).await?);
             match session.client().put_status(self.name(), &body).await {

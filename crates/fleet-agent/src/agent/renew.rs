@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use fleet_model::{CertificateSigningRequest, ConditionStatus, CsrSpec, CsrStatus, ObjectMeta, signer};
+use fleet_pki::CertificateFacts;
 use fleet_runtime::ErrorChain;
+use jiff::Timestamp;
 use rand::Rng;
 use tracing::{info, warn};
 
@@ -34,6 +36,12 @@ enum RenewalError {
     Pending,
 }
 
+/// Whether to renew at `now`. Also before the certificate's life: the clock is behind then, by nobody knows how much,
+/// and would not tell when the certificate ends.
+fn is_due(facts: &CertificateFacts, share: f64, now: Timestamp) -> bool {
+    now < facts.not_before || now >= renewal_due(facts, share)
+}
+
 /// The chain that a request was answered with, or that it was refused.
 fn issued(status: Option<CsrStatus>) -> Result<Option<String>, RenewalError> {
     let Some(status) = status else { return Ok(None) };
@@ -59,11 +67,11 @@ impl Worker {
         loop {
             let held = session.held();
             let mut pause = self.config.timings.certificate_check_interval;
-            if self.clock.now() >= renewal_due(&held.facts, share) {
+            if is_due(&held.facts, share, self.clock.now()) {
                 match self.renew_once(session).await {
                     Ok(renewed) => {
                         errors.reset();
-                        if self.clock.now() >= renewal_due(&renewed.facts, share) {
+                        if is_due(&renewed.facts, share, self.clock.now()) {
                             pause = pause.max(PAUSE_OF_WRONG_CLOCK);
                             warn!(
                                 "By this device's clock even the new certificate is due for renewal; the clock is wrong"

@@ -1,6 +1,7 @@
 //! Whole agents against a service with real mutual TLS.
 
 mod service;
+mod troubles;
 
 use std::fs;
 use std::path::Path;
@@ -272,9 +273,12 @@ async fn a_clock_that_is_years_off_does_not_strand_a_device() {
         });
         let (token, ended) = bench.start();
         bench.reported("1").await;
+        // A clock outside of the certificate's life would not tell when it is time.
+        wait_for("it renewed", || bench.service.with(|known| (known.renewals > 0).then_some(()))).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
         token.cancel();
         ended.await.unwrap().unwrap();
-        assert!(bench.service.with(|known| known.renewals) <= 1, "{years} years: renews over and over");
+        assert!(bench.service.with(|known| known.renewals) == 1, "{years} years: renews over and over");
         // The certificate ends while the device's clock knows nothing of it.
         clock.set(day(60));
         bench.service.with(|known| known.document = Some(("2".to_owned(), spec("/etc/motd", "two"))));

@@ -66,7 +66,7 @@ fn our_part_and_drop_ins_are_read() {
 fn all_bad_values_are_told_at_once_with_their_keys() {
     let text = "enrollment-service:\n  authentication: {client-certificate-data: '%%', client-key: /missing.key}\n  \
          service: {server: 'ftp://x', certificate-authority-data: YWJj, tls-server-name: y}\n\
-         status-update-interval: 1s\nlog-levle: debug\ndefault-labels: {'-a': b, c: 1}\ntpm: {enabled: true}\n\
+         status-update-interval: 1s\nlog-level: '=x='\nlog-levle: debug\ndefault-labels: {'-a': b, c: 1}\ntpm: {enabled: true}\n\
          spec-fetch-error-base-delay: 10m\nshorebase: {reload-units: {etc: x.service, /etc/a: 'rm -rf'}, poll-timeout: soon}\n";
     let told = load(text, &[]).unwrap_err().to_string();
     for part in [
@@ -77,6 +77,7 @@ fn all_bad_values_are_told_at_once_with_their_keys() {
         "certificate-authority is not PEM",
         "enrollment-service.service.tls-server-name is not a known key",
         "status-update-interval: \"1s\" is shorter",
+        "log-level: log filter \"=x=\" is not valid",
         "log-levle is not a known key",
         "default-labels.-a",
         "default-labels.c: is not a text",
@@ -90,6 +91,51 @@ fn all_bad_values_are_told_at_once_with_their_keys() {
     }
     let missing = load("{}", &[]).unwrap_err().to_string();
     assert!(missing.contains("enrollment-service is missing"), "{missing}");
+}
+
+#[test]
+fn a_drop_in_with_a_wrong_value_is_passed_over_whole_and_the_others_count() {
+    let text = format!("{}log-level: warn\nshorebase: {{poll-timeout: 2m}}\n", minimal());
+    let bad = [
+        "log-level: 5\n",
+        "log-level: '=x='\nstatus-update-interval: 9s\n",
+        "shorebase: {future-key: 1}\n",
+        "shorebase: none\n",
+        "shorebase: {poll-timeout: soon}\n",
+        "default-labels: {'-a': b}\n",
+        "spec-fetch-error-base-delay: 10m\n",
+    ];
+    for drop_in in bad {
+        let alone = load(&text, &[("10-a.yaml", drop_in)]).unwrap();
+        let [warning] = alone.warnings.as_slice() else { panic!("{drop_in}: {:?}", alone.warnings) };
+        assert!(warning.contains("conf.d/10-a.yaml is passed over: "), "{warning}");
+        let good = "status-update-interval: 7s\n";
+        let among = load(&text, &[("05-a.yaml", good), ("10-b.yaml", drop_in), ("20-c.yaml", "log-level: debug\n")]);
+        let among = among.unwrap();
+        assert_eq!((among.log_level.as_str(), alone.log_level.as_str()), ("debug", "warn"), "{drop_in}");
+        assert_eq!(among.timings.status_update_interval, Duration::from_secs(7), "{drop_in}");
+        assert_eq!(among.timings.poll_timeout, Duration::from_secs(120), "{drop_in}");
+        assert_eq!(among.timings.error_delay, Timings::default().error_delay, "{drop_in}");
+        assert!(among.default_labels.is_empty());
+    }
+    // What is wrong in the file itself stays an error, and is told once, unless a drop-in sets it right.
+    let wrong = format!("{}log-level: 5\n", minimal());
+    assert!(load(&wrong, &[("10-a.yaml", "status-update-interval: 7s\n")]).is_err());
+    assert_eq!(load(&wrong, &[("10-a.yaml", "log-level: warn\n")]).unwrap().log_level, "warn");
+}
+
+#[test]
+fn drop_ins_add_to_our_part_key_by_key() {
+    let text = format!(
+        "{}shorebase: {{poll-timeout: 2m, drift-check-interval: 3m, reload-units: {{/etc/a: a.service}}}}\n",
+        minimal()
+    );
+    let drop_ins =
+        [("10-a.yaml", "shorebase: {drift-check-interval: 4m}\n"), ("20-b.yaml", "shorebase:\n"), ("30-c.yaml", "")];
+    let config = load(&text, &drop_ins).unwrap();
+    assert_eq!(config.timings.poll_timeout, Duration::from_secs(120));
+    assert_eq!(config.timings.drift_check_interval, Duration::from_secs(240));
+    assert_eq!((config.reload_rules.len(), config.warnings.len()), (1, 0), "{:?}", config.warnings);
 }
 
 #[test]

@@ -31,6 +31,10 @@ enum Was {
     Nothing,
     File(Vec<u8>, u32),
     Link(String),
+    /// An empty directory.
+    Directory,
+    /// A directory that has this name now.
+    MovedTo(FilePath),
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +118,8 @@ impl FaultDisk {
                         Was::Nothing => assert!(self.real.remove(&path).is_ok()),
                         Was::File(bytes, mode) => self.real.write(&path, &bytes, mode, None).unwrap(),
                         Was::Link(target) => self.real.symlink(&path, &target).unwrap(),
+                        Was::Directory => self.real.create_dirs(&path, 0o755).unwrap(),
+                        Was::MovedTo(to) => self.real.rename(&to, &path).unwrap(),
                     }
                 }
             }
@@ -165,8 +171,22 @@ impl Disk for FaultDisk {
         self.real.symlink(path, target)
     }
     fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
-        self.change(&[from, to], |real| real.rename(from, to).unwrap())?;
+        let torn = |real: &RealDisk| real.rename(from, to).unwrap();
+        if self.real.stat(from)?.is_some_and(|stat| stat.kind == EntryKind::Directory) {
+            self.change(&[], torn)?;
+            self.inner.lock().unwrap().undo.push((from.parent(), from.clone(), Was::MovedTo(to.clone())));
+        } else {
+            self.change(&[from, to], torn)?;
+        }
         self.real.rename(from, to)
+    }
+    fn remove_dir(&self, path: &FilePath) -> io::Result<bool> {
+        self.change(&[], |real| assert!(real.remove_dir(path).is_ok()))?;
+        let removed = self.real.remove_dir(path)?;
+        if removed {
+            self.inner.lock().unwrap().undo.push((path.parent(), path.clone(), Was::Directory));
+        }
+        Ok(removed)
     }
     fn remove(&self, path: &FilePath) -> io::Result<bool> {
         self.change(&[path], |real| assert!(real.remove(path).is_ok()))?;

@@ -128,7 +128,12 @@ impl Disk for RealDisk {
     }
 
     fn stat(&self, path: &FilePath) -> io::Result<Option<Stat>> {
-        let Some(parent) = absent(self.parent(path))? else { return Ok(None) };
+        let parent = match self.parent(path) {
+            // Below a file there is nothing.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
+            other => absent(other)?,
+        };
+        let Some(parent) = parent else { return Ok(None) };
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&parent, path.name(), flags, Mode::empty()).map_err(io::Error::from);
         let Some(descriptor) = absent(opened)? else { return Ok(None) };
@@ -253,6 +258,15 @@ impl Disk for RealDisk {
         match absent(self.parent(path))? {
             Some(parent) => Self::unlink_if_there(&parent, path.name()),
             None => Ok(false),
+        }
+    }
+
+    fn remove_dir(&self, path: &FilePath) -> io::Result<bool> {
+        let Some(parent) = absent(self.parent(path))? else { return Ok(false) };
+        match rustix::fs::unlinkat(&parent, path.name(), AtFlags::REMOVEDIR) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
         }
     }
 

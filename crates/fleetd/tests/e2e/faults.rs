@@ -84,3 +84,30 @@ fn a_git_host_that_is_away_changes_nothing() {
     there.fleetctl_ok(&["sync", "main"]);
     device.wait_file("/etc/motd", "back\n");
 }
+
+#[test]
+fn a_database_that_was_restored_gives_no_version_out_twice() {
+    let there = Installation::start(FILES);
+    let device = there.start_device("kiosk-1");
+    device.wait_file("/etc/motd", "first\n");
+    let old = there.sql("select encode(rendered_digest, 'hex') from devices");
+    there.repo.write("config/kiosk/etc/motd", "second\n");
+    let second = there.repo.commit("second");
+    device.wait_file("/etc/motd", "second\n");
+    there.wait_applied(&second);
+    eventually("the second version to be reported", || {
+        (there.sql("select reported_version from devices") == "2").then_some(())
+    });
+    // What a backup from before the second commit says of the device.
+    there.sql(&format!(
+        "update devices set rendered_version = 1, rendered_digest = decode('{old}', 'hex'), reported_version = 1,
+                            change_seq = nextval('device_change_seq')"
+    ));
+    there.repo.write("config/kiosk/etc/motd", "third\n");
+    there.repo.commit("third");
+    device.wait_file("/etc/motd", "third\n");
+    eventually("the device to be up to date", || {
+        (there.sql("select reported_version = rendered_version and rendered_version > 2 from devices") == "t")
+            .then_some(())
+    });
+}

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fleet_model::{CertificateSigningRequest, EnrollmentRequest, OrgId, StatusBody};
+use fleet_model::{CertificateSigningRequest, Digest, EnrollmentRequest, OrgId, StatusBody};
 use fleet_pki::tls::{TlsTime, agent_server_config};
 use fleet_pki::{
     CertificateAuthority, CertificateFacts, DeviceCsr, DeviceKey, DeviceSigner, Lifetime, ServerCertificate,
@@ -35,6 +35,8 @@ pub(super) struct Known {
     pub(super) renewals: usize,
     pub(super) answer_next_poll: Option<(u16, &'static str)>,
     pub(super) polls: Vec<String>,
+    /// The digests that came with polls.
+    pub(super) hashes: Vec<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -115,7 +117,9 @@ impl TestService {
         assert!(parts.headers.contains_key("x-request-id"));
         assert_eq!(parts.headers["flightctl-api-version"], "v1beta1");
         assert_eq!(parts.version, hyper::Version::HTTP_2);
-        let body = body.collect().await.unwrap().to_bytes();
+        let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
+            return reply(400, &failure(400, "the agent thought better of it"));
+        };
         let path = parts.uri.path().strip_prefix("/api/v1/").unwrap().to_owned();
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let segments: Vec<&str> = path.split('/').collect();
@@ -126,7 +130,11 @@ impl TestService {
         match (parts.method.as_str(), segments.as_slice()) {
             ("POST", ["enrollmentrequests"]) => self.submit(&body),
             ("GET", ["enrollmentrequests", name]) => self.enrollment(name),
-            ("GET", ["devices", name, "rendered"]) => self.rendered(name, &query).await,
+            ("GET", ["devices", name, "rendered"]) => {
+                let hash = parts.headers.get("shorebase-spec-hash").map(|hash| hash.to_str().unwrap().to_owned());
+                self.with(|known| known.hashes.push(hash));
+                self.rendered(name, &query).await
+            }
             ("PUT", ["devices", name, "status"]) => self.status(name, &body),
             ("POST", ["certificatesigningrequests"]) => self.csr(&body),
             _ => reply(404, &failure(404, "no such path")),
@@ -194,7 +202,9 @@ impl TestService {
                 known.document.clone().filter(|(version, _)| asked.as_ref() != Some(version))
             };
             if let Some((version, spec)) = answer {
-                return respond(200, document_body(&version, &spec));
+                let mut body: Value = serde_json::from_slice(&document_body(&version, &spec)).unwrap();
+                body["metadata"]["annotations"]["device-controller/renderedSpecHash"] = hash_of(&spec).into();
+                return reply(200, &body);
             }
             if asked.is_none() || tokio::time::timeout_at(parked, wakes).await.is_err() {
                 return respond(204, Vec::new());
@@ -224,6 +234,11 @@ impl TestService {
         self.with(|known| known.renewals += 1);
         reply(201, &request)
     }
+}
+
+/// The service's digest of a specification; another one than the agent's, as its text is another one.
+pub(super) fn hash_of(spec: &Value) -> String {
+    Digest::of(format!("{spec:#}").as_bytes()).hex()
 }
 
 fn failure(code: u16, message: &str) -> Value {
