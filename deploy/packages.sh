@@ -16,6 +16,7 @@ have_postgres_server() {
 have() { command -v "$1" >/dev/null 2>&1; }
 have_fcgiwrap() { have fcgiwrap || [ -x /usr/sbin/fcgiwrap ]; }
 have_nginx() { have nginx || [ -x /usr/sbin/nginx ]; }
+have_sshd() { have ssh && { have sshd || [ -x /usr/sbin/sshd ]; }; }
 
 package_manager() {
     local name
@@ -36,13 +37,15 @@ package_for() {
         apk:postgres) printf 'postgresql16 postgresql16-client' ;;
         *:postgres) printf 'postgresql-server postgresql' ;;
         apt-get:nginx) printf nginx-light ;;
+        apt-get:sshd | dnf:sshd) printf 'openssh-server openssh-client%s' "$([ "$(package_manager)" = apt-get ] || printf s)" ;;
+        *:sshd) printf openssh ;;
         dnf:shellcheck | zypper:shellcheck) printf ShellCheck ;;
         *:flock) printf util-linux ;;
         *) printf '%s' "$1" ;;
     esac
 }
 
-# need THING...: of git cc curl openssl flock postgres nginx fcgiwrap shellcheck. Installs what is missing, and says so.
+# need THING...: of git cc curl openssl flock postgres nginx fcgiwrap sshd shellcheck. Installs what is missing, and says so.
 need() {
     local thing missing=() packages=() sudo=()
     for thing in "$@"; do
@@ -50,6 +53,7 @@ need() {
             postgres) have_postgres_server || missing+=("$thing") ;;
             nginx) have_nginx || missing+=("$thing") ;;
             fcgiwrap) have_fcgiwrap || missing+=("$thing") ;;
+            sshd) have_sshd || missing+=("$thing") ;;
             *) have "$thing" || missing+=("$thing") ;;
         esac
     done

@@ -68,12 +68,13 @@ if [ $install = no ]; then
                 postgres) have_postgres_server ;;
                 nginx) have_nginx ;;
                 fcgiwrap) have_fcgiwrap ;;
+                sshd) have_sshd ;;
                 *) have "$thing" ;;
             esac || die "missing: $thing; package: $(package_for "$thing")"
         done
     }
 fi
-need git cc curl openssl flock postgres nginx fcgiwrap shellcheck
+need git cc curl openssl flock postgres nginx fcgiwrap sshd shellcheck
 need_rust Cargo.toml
 for part in fmt clippy; do
     cargo "$part" --version >/dev/null 2>&1 || die "cargo $part is not installed; run: rustup component add rustfmt clippy"

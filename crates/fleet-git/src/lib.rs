@@ -1,6 +1,6 @@
 //! Git, behind one door: the only crate that knows gix.
 //!
-//! Two halves talk over a pipe:
+//! [`local`] reads a repository on this disk, in process, for the command line. For the service, two halves talk over a pipe:
 //!
 //! * [`worker_main`] runs in a child process. It owns the disposable bare mirrors, speaks to Git hosts, maps packs, and may
 //!   therefore hang, run out of memory or be killed by a signal without harm to anybody else.
@@ -13,6 +13,7 @@
 
 mod error;
 mod frame;
+pub mod local;
 mod object_id;
 mod pool;
 mod remote;
@@ -24,7 +25,7 @@ mod worker;
 pub use error::{GitError, GitErrorKind};
 pub use object_id::{ObjectId, ObjectIdError};
 pub use pool::{Limits, WorkerCommand, WorkerPool};
-pub use remote::{HttpsOptions, Remote, RemoteAuth, redact_url};
+pub use remote::{HttpsOptions, Remote, RemoteAuth, SshOptions, check_url, redact_url};
 pub use secret::Secret;
 pub use wire::{Change, ChangeKind, EntryMode, FetchOutcome, TreeEntry};
-pub use worker::worker_main;
+pub use worker::{askpass_main, worker_main};

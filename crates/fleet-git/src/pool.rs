@@ -1,5 +1,6 @@
 //! The side of the service: workers on demand, one request each, two deadlines.
 
+mod fairness;
 mod process;
 
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use crate::object_id::ObjectId;
 use crate::remote::Remote;
 use crate::wire::{Answer, Change, FetchOutcome, Op, Request, TreeEntry};
 
+use fairness::Hosts;
 use process::{Received, Worker};
 
 /// At most this many files or changes per answer.
@@ -54,6 +56,8 @@ pub struct Limits {
     pub max_workers: usize,
     /// Writable memory of one worker, in bytes.
     pub memory: u64,
+    /// The largest pack that a host may send, in bytes.
+    pub pack: u64,
     /// Requests after which a worker is replaced.
     pub requests_per_worker: u32,
     /// How long an idle worker is kept.
@@ -68,6 +72,7 @@ impl Default for Limits {
             total: Duration::from_secs(120),
             max_workers: 4,
             memory: 2 << 30,
+            pack: 2 << 30,
             requests_per_worker: 200,
             idle: Duration::from_secs(60),
         }
@@ -88,6 +93,7 @@ struct Inner {
     command: WorkerCommand,
     limits: Limits,
     free: Semaphore,
+    hosts: Hosts,
     idle: Mutex<Vec<Worker>>,
 }
 
@@ -95,7 +101,8 @@ impl WorkerPool {
     /// A pool without workers yet.
     pub fn new(command: WorkerCommand, limits: Limits) -> Self {
         let free = Semaphore::new(limits.max_workers.clamp(1, Semaphore::MAX_PERMITS));
-        Self { inner: Arc::new(Inner { command, limits, free, idle: Mutex::new(Vec::new()) }) }
+        let hosts = Hosts::new(limits.max_workers);
+        Self { inner: Arc::new(Inner { command, limits, free, hosts, idle: Mutex::new(Vec::new()) }) }
     }
 
     /// The commit that `revision` (a branch, a tag, `HEAD`, `refs/…` or a full commit id) points at on the host. An unchanged
@@ -114,7 +121,8 @@ impl WorkerPool {
     /// when damaged) and compares it with `base`, the commit that the caller knows.
     ///
     /// # Errors
-    /// Those of [`WorkerPool::observe`], and `Corrupt` when even a new mirror is not readable.
+    /// Those of [`WorkerPool::observe`], `TooLarge` when the host sends more than [`Limits::pack`], and `Corrupt` when even a new
+    /// mirror is not readable.
     pub async fn fetch(
         &self,
         mirror: &Path,
@@ -127,6 +135,7 @@ impl WorkerPool {
             remote: remote.clone(),
             revision: revision.to_owned(),
             base: base.cloned(),
+            max_pack_bytes: self.inner.limits.pack,
         };
         let (answer, _) = self.call(op, format!("fetching {}", remote.display_url()), Received::default()).await?;
         let Answer::Fetched(outcome) = answer else { return Err(unexpected()) };
@@ -205,9 +214,31 @@ impl WorkerPool {
         self.idle_workers().retain(|worker| worker.idle_since.elapsed() < idle);
     }
 
-    async fn call(&self, op: Op, doing: String, mut received: Received) -> Result<(Answer, Vec<Bytes>), GitError> {
+    async fn call(&self, op: Op, doing: String, received: Received) -> Result<(Answer, Vec<Bytes>), GitError> {
+        let deadline = Instant::now() + self.inner.limits.total;
+        let Some(remote) = op.remote().cloned() else { return self.work(op, doing, received, deadline).await };
+        let Ok(turn) = timeout_at(deadline, self.inner.hosts.turn(&remote)).await else {
+            return Err(GitError::new(
+                GitErrorKind::DeadlineExceeded,
+                format!(
+                    "{doing} was not begun: other requests to this host, or to hosts that keep the service waiting, took all the time"
+                ),
+            ));
+        };
+        let _turn = turn.map_err(|_| GitError::other("the pool of Git workers is closed"))?;
+        let result = self.work(op, doing, received, deadline).await;
+        self.inner.hosts.note(&remote, result.as_ref().err());
+        result
+    }
+
+    async fn work(
+        &self,
+        op: Op,
+        doing: String,
+        mut received: Received,
+        deadline: Instant,
+    ) -> Result<(Answer, Vec<Bytes>), GitError> {
         let limits = &self.inner.limits;
-        let deadline = Instant::now() + limits.total;
         let late = |what: &str| {
             GitError::new(
                 GitErrorKind::DeadlineExceeded,

@@ -1,19 +1,39 @@
 //! Where a repository is and how to be let in.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::{GitError, GitErrorKind};
 use crate::secret::Secret;
+
+mod authority;
+
+pub(crate) use authority::{Authority, SshTarget};
 
 /// A repository on a host, with everything that is needed to read it. `Debug` shows no secret; there is no public
 /// serialization.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Remote {
-    /// `https://…`, `http://…` (without credentials only), `file://…` or an absolute local path. No credentials in here.
+    /// `https://…`, `http://…` (without credentials only), `ssh://[user@]host[:port]/path`, `user@host:path`, `git://…`,
+    /// `file://…` or an absolute local path. No credentials in here.
     pub url: String,
-    /// Options of the HTTP transport; without meaning for local repositories.
+    /// Options of the HTTP transport; without meaning for others.
     pub https: HttpsOptions,
+    /// Options of the SSH transport; without meaning for others.
+    pub ssh: SshOptions,
+}
+
+/// Options of the SSH transport. The OpenSSH client does the work; it sees no configuration but this.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct SshOptions {
+    /// The private key to authenticate with, as the text of its file.
+    pub private_key: Option<Secret>,
+    /// What opens the private key when it is encrypted.
+    pub passphrase: Option<Secret>,
+    /// The host keys to trust: lines of a `known_hosts` file.
+    pub known_hosts: Option<String>,
+    /// Accept any host key. Insecure; for hosts whose key nobody can tell.
+    pub skip_verify: bool,
 }
 
 /// Options of the HTTP transport.
@@ -51,7 +71,11 @@ pub enum RemoteAuth {
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote").field("url", &self.display_url()).field("https", &self.https).finish()
+        f.debug_struct("Remote")
+            .field("url", &self.display_url())
+            .field("https", &self.https)
+            .field("ssh", &self.ssh)
+            .finish()
     }
 }
 
@@ -66,12 +90,23 @@ impl fmt::Debug for HttpsOptions {
     }
 }
 
+impl fmt::Debug for SshOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SshOptions")
+            .field("private_key", &self.private_key.is_some())
+            .field("passphrase", &self.passphrase.is_some())
+            .field("known_hosts", &self.known_hosts.is_some())
+            .field("skip_verify", &self.skip_verify)
+            .finish()
+    }
+}
+
 /// The form of a [`Remote`] on the pipe between the pool and its worker; nothing else may use it.
 pub(crate) mod pipe {
     use serde::{Deserialize, Serialize};
 
-    use super::{HttpsOptions, Remote, RemoteAuth};
-    use crate::secret::{Secret, on_the_pipe};
+    use super::{HttpsOptions, Remote, RemoteAuth, SshOptions};
+    use crate::secret::{Secret, maybe_on_the_pipe, on_the_pipe};
 
     #[derive(Serialize, Deserialize)]
     #[serde(remote = "Remote")]
@@ -79,6 +114,19 @@ pub(crate) mod pipe {
         url: String,
         #[serde(with = "HttpsOptionsOnThePipe")]
         https: HttpsOptions,
+        #[serde(with = "SshOptionsOnThePipe")]
+        ssh: SshOptions,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "SshOptions")]
+    struct SshOptionsOnThePipe {
+        #[serde(with = "maybe_on_the_pipe")]
+        private_key: Option<Secret>,
+        #[serde(with = "maybe_on_the_pipe")]
+        passphrase: Option<Secret>,
+        known_hosts: Option<String>,
+        skip_verify: bool,
     }
 
     #[derive(Serialize, Deserialize)]
@@ -110,7 +158,7 @@ pub(crate) mod pipe {
 impl Remote {
     /// A repository that anybody may read.
     pub fn anonymous(url: impl Into<String>) -> Self {
-        Self { url: url.into(), https: HttpsOptions::default() }
+        Self { url: url.into(), https: HttpsOptions::default(), ssh: SshOptions::default() }
     }
 
     /// The URL for messages: without user, password, query or fragment.
@@ -136,9 +184,10 @@ impl Remote {
             return Ok(Location::Local(PathBuf::from(&self.url)));
         }
         let Some((scheme, rest)) = self.url.split_once("://") else {
-            return Err(unsupported(
-                "it is neither an https:// URL nor an absolute path; for the SSH short form use https",
-            ));
+            return match SshTarget::of_short_form(&self.url) {
+                Some(target) => Ok(Location::Ssh(target)),
+                None => Err(unsupported("it is neither a URL, nor user@host:path, nor an absolute path")),
+            };
         };
         match scheme.to_ascii_lowercase().as_str() {
             "https" => self.http_location(rest).ok_or_else(|| unsupported(CREDENTIALS_IN_URL)),
@@ -153,7 +202,21 @@ impl Remote {
                 }
                 Ok(Location::Local(percent_decoded(path).ok_or_else(|| unsupported("its %-escapes are wrong"))?))
             }
-            _ => Err(unsupported("supported are https://, http://, file:// and absolute paths")),
+            "ssh" | "git+ssh" => match SshTarget::of_url(rest) {
+                Some(target) => Ok(Location::Ssh(target)),
+                None => Err(unsupported(
+                    "it must be ssh://[user@]host[:port]/path; credentials belong in the service's configuration",
+                )),
+            },
+            "git" => match Authority::parse(rest) {
+                Some((authority, path)) if authority.user.is_none() && path.len() > 1 => {
+                    Ok(Location::Daemon { host: authority.host, port: authority.port, path: path.to_owned() })
+                }
+                Some(_) | None => Err(unsupported("it must be git://host[:port]/path")),
+            },
+            _ => Err(unsupported(
+                "supported are https://, http://, ssh://, user@host:path, git://, file:// and absolute paths",
+            )),
         }
     }
 
@@ -174,21 +237,30 @@ const CREDENTIALS_IN_URL: &str =
 pub(crate) enum Location {
     Http,
     Local(PathBuf),
+    Ssh(SshTarget),
+    Daemon {
+        host: String,
+        port: Option<u16>,
+        /// With a leading `/`.
+        path: String,
+    },
 }
 
-impl Location {
-    pub(crate) fn local_path(&self) -> Option<&Path> {
-        match self {
-            Self::Local(path) => Some(path),
-            Self::Http => None,
-        }
-    }
+/// Whether a URL is of a kind that can be read, whatever its host may say to it.
+///
+/// # Errors
+/// `UnsupportedScheme`, with a sentence that does not show credentials.
+pub fn check_url(url: &str) -> Result<(), GitError> {
+    Remote::anonymous(url).location().map(drop)
 }
 
-/// `url` without user, password, query and fragment, at most 200 characters: what messages may show.
+/// `url` without user (except that of SSH, which is no secret), password, query and fragment, at most 200 characters: what
+/// messages may show.
 pub fn redact_url(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     let shown = match url.split_once("://") {
+        Some(("ssh" | "git+ssh", rest)) if SshTarget::of_url(rest).is_some() => url.to_owned(),
+        None if SshTarget::of_short_form(url).is_some() => url.to_owned(),
         Some((scheme, rest)) => {
             let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             let host = authority.rsplit('@').next().unwrap_or_default();
@@ -247,10 +319,22 @@ mod tests {
         assert_eq!(location("http://example.com/a.git"), Ok(Location::Http));
         assert_eq!(location("/srv/a.git"), Ok(Location::Local("/srv/a.git".into())));
         assert_eq!(location("file:///srv/a%20b.git"), Ok(Location::Local("/srv/a b.git".into())));
+        let daemon = |host: &str, port| Location::Daemon { host: host.to_owned(), port, path: "/a".to_owned() };
+        assert_eq!(location("git://example.com/a"), Ok(daemon("example.com", None)));
+        assert_eq!(location("git://[::1]:9418/a"), Ok(daemon("::1", Some(9418))));
         for bad in [
-            "ssh://git@example.com/a",
-            "git@example.com:a/b",
-            "git://example.com/a",
+            "ssh://git:pw@example.com/a",
+            "ssh://-oProxyCommand=id/a",
+            "ssh://git@-oProxyCommand=id/a",
+            "ssh://example.com",
+            "ssh://example.com/",
+            "ssh://example.com:22x/a",
+            "-oProxyCommand=id:a",
+            "git@-oProxyCommand=id:a",
+            "git@example.com:-a",
+            "git@example.com:",
+            "git://u@example.com/a",
+            "git://example.com",
             "ext::sh -c id",
             "relative/path",
             "file://host/a",
@@ -277,6 +361,9 @@ mod tests {
         assert_eq!(redact_url("https://user:pw@example.com/a.git?token=x"), "https://example.com/a.git");
         assert_eq!(redact_url("https://a@b@example.com"), "https://example.com");
         assert_eq!(redact_url("user:pw@example.com:a"), "example.com:a");
+        assert_eq!(redact_url("git@example.com:a"), "git@example.com:a");
+        assert_eq!(redact_url("ssh://git@example.com/a?x"), "ssh://git@example.com/a");
+        assert_eq!(redact_url("ssh://git:pw@example.com/a"), "ssh://example.com/a");
         assert_eq!(redact_url("/srv/a@b"), "/srv/a@b");
         assert_eq!(redact_url("https://user:p/w@example.com/a.git"), "https://***/w@example.com/a.git");
         assert_eq!(redact_url("https://user:pw#x@example.com/a.git"), "https://***");

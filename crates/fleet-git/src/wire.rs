@@ -99,6 +99,7 @@ pub(crate) enum Op {
         remote: Remote,
         revision: String,
         base: Option<CommitId>,
+        max_pack_bytes: u64,
     },
     ListTree {
         mirror: PathBuf,
@@ -119,6 +120,16 @@ pub(crate) enum Op {
         max_blob_bytes: u64,
         max_total_bytes: u64,
     },
+}
+
+impl Op {
+    /// The host that the request needs, if it needs one.
+    pub(crate) fn remote(&self) -> Option<&Remote> {
+        match self {
+            Self::ObserveRef { remote, .. } | Self::Fetch { remote, .. } => Some(remote),
+            Self::ListTree { .. } | Self::Diff { .. } | Self::ReadBlobs { .. } => None,
+        }
+    }
 }
 
 /// The last frame of an answer; blobs and signs of progress come before it.

@@ -4,15 +4,16 @@
 //! the pipe expects that. Standard output carries frames only; standard error carries last words.
 
 mod activity;
-mod ancestry;
-mod blobs;
-mod classify;
+pub(crate) mod ancestry;
+pub(crate) mod blobs;
+pub(crate) mod classify;
 mod fetch;
 mod limits;
 mod mirror;
 mod output;
 mod session;
-mod tree;
+mod ssh;
+pub(crate) mod tree;
 mod upload_pack;
 
 use std::io::Read as _;
@@ -26,6 +27,7 @@ use crate::wire::{Answer, Op, Request};
 
 use activity::Activity;
 use output::Output;
+pub use ssh::askpass_main;
 
 /// The environment variable that carries the worker's memory limit in bytes; without it, 2 GiB.
 pub(crate) const MEMORY_VARIABLE: &str = "SHOREBASE_GIT_WORKER_MEMORY";
@@ -101,8 +103,9 @@ fn perform(request: Request, output: &Output) -> Result<Answer, GitError> {
             let commit = session::observe(&remote, &revision, timeouts, activity)?;
             Ok(Answer::Observed { commit })
         }),
-        Op::Fetch { mirror, remote, revision, base } => Activity::watched(output, |activity| {
-            let wanted = fetch::Wanted { remote: &remote, revision: &revision, base: base.as_ref(), timeouts };
+        Op::Fetch { mirror, remote, revision, base, max_pack_bytes } => Activity::watched(output, |activity| {
+            let wanted =
+                fetch::Wanted { remote: &remote, revision: &revision, base: base.as_ref(), timeouts, max_pack_bytes };
             fetch::fetch(&mirror, &wanted, activity).map(Answer::Fetched)
         }),
         Op::ListTree { mirror, commit, path, max_entries } => {

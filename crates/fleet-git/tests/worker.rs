@@ -12,6 +12,8 @@ mod deadlines;
 mod https;
 #[path = "worker/local.rs"]
 mod local;
+#[path = "worker/ssh.rs"]
+mod ssh;
 #[path = "worker/support.rs"]
 mod support;
 #[path = "worker/trees.rs"]

@@ -8,9 +8,9 @@ use serde_json::Value;
 use crate::codes;
 use crate::finding::{Finding, Span, nearest};
 use crate::parse::Declared;
-use crate::rules::{self, Reference};
+use crate::rules::{self, Reference, Refused};
 use crate::validate;
-use crate::yaml::LoadedFile;
+use crate::yaml::{LoadedFile, unescape};
 
 /// Kinds of the API that exist elsewhere than in Git.
 const OTHER_KINDS: [&str; 14] = [
@@ -46,6 +46,7 @@ pub(crate) struct Checked {
     pub(crate) declared: Option<Declared>,
     pub(crate) references: Vec<Reference>,
     pub(crate) has_kind: bool,
+    pub(crate) waits: Option<String>,
 }
 
 impl Document<'_, '_> {
@@ -133,7 +134,8 @@ pub(crate) fn check(document: &Document<'_, '_>, mut value: Value) -> Checked {
     }
     checked.references = rules::references(document, kind, &value);
 
-    let (refused, mut findings) = rules::refused_fields(document, kind, &value);
+    let Refused { credentials: refused, waits, mut findings } = rules::refused_fields(document, kind, &value);
+    checked.waits = waits;
     let is_refused = |pointer: &str| {
         refused
             .iter()
@@ -141,9 +143,20 @@ pub(crate) fn check(document: &Document<'_, '_>, mut value: Value) -> Checked {
     };
     let misfits: Vec<Finding> =
         validate::findings(document, kind, &value).into_iter().filter(|f| !is_refused(&f.pointer)).collect();
-    let fits = misfits.is_empty();
+    // An unknown field can be lowered to a warning: what is left without it counts.
+    let unknown: Vec<&str> =
+        misfits.iter().filter(|f| f.code == codes::UNKNOWN_FIELD).map(|f| f.pointer.as_str()).collect();
+    let fits = unknown.len() == misfits.len();
+    let unknown_in: Vec<String> =
+        unknown.iter().filter_map(|pointer| Some(pointer.rsplit_once('/')?.0.to_owned())).collect();
+    for pointer in &unknown {
+        prune(&mut value, pointer);
+    }
+    let fits = fits
+        && (unknown.is_empty() || validate::findings(document, kind, &value).iter().all(|f| is_refused(&f.pointer)));
     findings.extend(misfits);
     rules::labels(document, &value, &mut findings);
+    let said = findings.len();
     if fits {
         match Manifest::from_document(kind, value.clone()) {
             Ok(manifest) => {
@@ -157,12 +170,22 @@ pub(crate) fn check(document: &Document<'_, '_>, mut value: Value) -> Checked {
             }
         }
     }
-    let has_error = |f: &Finding| f.code.severity == fleet_model::Severity::Error;
-    if findings.iter().any(has_error) {
+    if findings.iter().any(|f| f.code.is_fatal()) {
         checked.manifest = None;
     }
+    // What an object lacks is most likely its unknown field, misspelt. The manifest stays away all the same.
+    let lacks = findings.split_off(said);
+    findings.extend(lacks.into_iter().filter(|f| f.code == codes::NOT_DECODED || !unknown_in.contains(&f.pointer)));
     checked.findings.extend(findings);
     checked
+}
+
+/// Removes the field at a JSON pointer.
+fn prune(value: &mut Value, pointer: &str) {
+    let Some((above, name)) = pointer.rsplit_once('/') else { return };
+    if let Some(Value::Object(fields)) = value.pointer_mut(above) {
+        fields.remove(&unescape(name));
+    }
 }
 
 fn kind_of(document: &Document<'_, '_>, value: &Value, findings: &mut Vec<Finding>) -> Option<Kind> {

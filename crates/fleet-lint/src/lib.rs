@@ -8,21 +8,29 @@
 //! Codes are listed in [`codes`]; they are stable.
 #![forbid(unsafe_code)]
 
+mod apps;
 pub mod codes;
+mod config;
+mod contents;
+mod cron;
 mod document;
+mod explain;
 mod finding;
 mod overlap;
 mod parse;
 mod rules;
 pub mod schema;
+mod suppress;
 mod tree;
 mod validate;
 mod walk;
 mod yaml;
 
+pub use config::{CONFIG_FILE, LintConfig};
+pub use explain::explain;
 pub use finding::Span;
 pub use parse::{MAX_FILE_BYTES, ParsedFile, ParsedManifest, parse_file};
-pub use tree::{PlacedManifest, TreeReport, check_tree};
+pub use tree::{PlacedManifest, Suppressed, TreeReport, check_tree};
 pub use walk::is_candidate;
 
 /// Whether a finding refuses the commit.

@@ -7,9 +7,11 @@ use fleet_model::{Diagnostic, Kind, Manifest, Severity};
 use serde_json::Value;
 
 use crate::codes;
+use crate::contents::{self, LabelTemplate};
 use crate::document::{self, Document};
 use crate::finding::{Finding, Span, in_order};
 use crate::rules::Reference;
+use crate::suppress::{self, Suppression};
 use crate::yaml::{self, LoadedFile, Tree};
 
 /// The largest file that is read, in bytes.
@@ -23,7 +25,8 @@ const MAX_FINDINGS: usize = 1_000;
 pub struct ParsedFile {
     /// Path from the repository's root.
     pub path: String,
-    /// The manifests that could be read, in the order of the file. One that is missing has an error among the findings.
+    /// The manifests that could be read, in the order of the file, without unknown fields. One that is missing has an
+    /// error among the findings; one that is here may have errors that a repository can lower.
     pub manifests: Vec<ParsedManifest>,
     /// Findings in the order of line, column and code.
     pub diagnostics: Vec<Diagnostic>,
@@ -35,6 +38,11 @@ pub struct ParsedFile {
     pub(crate) is_unreadable: bool,
     /// At least one document has a kind.
     pub(crate) has_kinds: bool,
+    /// First and last lines of documents that gave no manifest although all their errors could be lowered: those errors
+    /// stay, or the object would vanish.
+    pub(crate) held: Vec<(u32, u32)>,
+    /// What comments ask to suppress.
+    pub(crate) suppressions: Vec<Suppression>,
 }
 
 /// A manifest with its places.
@@ -50,6 +58,10 @@ pub struct ParsedManifest {
     pub column: u32,
     /// Last line.
     pub end_line: u32,
+    /// Why the service cannot carry the object out yet, as a sentence: it makes no revision of it and keeps what there is.
+    pub waits: Option<String>,
+    /// Of a fleet: the texts whose placeholders need labels.
+    pub(crate) label_templates: Vec<LabelTemplate>,
     pub(crate) tree: Arc<Tree>,
     pub(crate) root: u32,
 }
@@ -91,6 +103,8 @@ pub fn parse_file(path: &str, bytes: &[u8]) -> ParsedFile {
         references: Vec::new(),
         is_unreadable: false,
         has_kinds: false,
+        held: Vec::new(),
+        suppressions: Vec::new(),
     };
     let mut findings = Vec::new();
     match readable_text(bytes, &mut findings) {
@@ -106,7 +120,9 @@ pub fn parse_file(path: &str, bytes: &[u8]) -> ParsedFile {
 /// Keeps at most [`MAX_FINDINGS`], errors before warnings, in their order.
 fn limit(diagnostics: &mut Vec<Diagnostic>) {
     let Some(more) = diagnostics.len().checked_sub(MAX_FINDINGS).filter(|more| *more > 0) else { return };
-    diagnostics.sort_by_key(|diagnostic| diagnostic.severity != Severity::Error);
+    // An error that can be lowered must not hide one that cannot.
+    let is_fatal = |diagnostic: &Diagnostic| codes::find(&diagnostic.code).is_none_or(codes::Code::is_fatal);
+    diagnostics.sort_by_key(|diagnostic| (!is_fatal(diagnostic), diagnostic.severity != Severity::Error));
     diagnostics.truncate(MAX_FINDINGS);
     in_order(diagnostics);
     if let Some(last) = diagnostics.last_mut() {
@@ -115,7 +131,7 @@ fn limit(diagnostics: &mut Vec<Diagnostic>) {
 }
 
 /// The file as text without a byte-order mark, when every character may stand in a manifest.
-fn readable_text<'a>(bytes: &'a [u8], findings: &mut Vec<Finding>) -> Option<&'a str> {
+pub(crate) fn readable_text<'a>(bytes: &'a [u8], findings: &mut Vec<Finding>) -> Option<&'a str> {
     if bytes.len() > MAX_FILE_BYTES {
         let message = format!("the file has {} bytes; at most {MAX_FILE_BYTES} are read", bytes.len());
         findings.push(Finding::new(codes::FILE_TOO_LARGE, Span::START, message).hint("split the file"));
@@ -168,6 +184,9 @@ fn read(file: &mut ParsedFile, text: &str, findings: &mut Vec<Finding>) {
         file.is_unreadable = true;
         return;
     }
+    if !is_json {
+        file.suppressions = suppress::read(text, findings);
+    }
     let mut loaded = yaml::load(text, is_json);
     findings.append(&mut loaded.findings);
     let (values, more) = yaml::decode_documents(text, &loaded, is_json);
@@ -178,7 +197,11 @@ fn read(file: &mut ParsedFile, text: &str, findings: &mut Vec<Finding>) {
     // A manifest whose kind is misspelt may refer to content, too.
     file.is_unreadable |= findings.iter().any(|finding| finding.code == codes::UNKNOWN_KIND);
     let tree = Arc::new(loaded.tree);
-    for (root, document) in checked {
+    for Read { root, document, label_templates, is_held } in checked {
+        if is_held {
+            let span = tree.node(root).span;
+            file.held.push((span.line, span.end_line));
+        }
         file.has_kinds |= document.has_kind;
         file.declared.extend(document.declared);
         file.references.extend(document.references);
@@ -190,6 +213,8 @@ fn read(file: &mut ParsedFile, text: &str, findings: &mut Vec<Finding>) {
                 line: span.line,
                 column: span.column,
                 end_line: span.end_line,
+                waits: document.waits,
+                label_templates,
                 tree: Arc::clone(&tree),
                 root,
             });
@@ -197,13 +222,22 @@ fn read(file: &mut ParsedFile, text: &str, findings: &mut Vec<Finding>) {
     }
 }
 
+/// What came of the document at a node.
+struct Read {
+    root: u32,
+    document: document::Checked,
+    label_templates: Vec<LabelTemplate>,
+    /// It gave no manifest, and no finding that stays an error says why.
+    is_held: bool,
+}
+
 fn check_documents(
     text: &str,
     loaded: &LoadedFile<'_>,
     values: Vec<Option<Value>>,
     findings: &mut Vec<Finding>,
-) -> Vec<(u32, document::Checked)> {
-    // A place with an error in its notation gets no second finding about its meaning.
+) -> Vec<Read> {
+    // A place with an error in its notation gets no second finding about its meaning, nor an unknown field a warning.
     let errors = findings.iter().filter(|f| f.code.severity == Severity::Error);
     let noted: HashSet<(u32, u32)> = errors.map(|f| (f.span.line, f.span.column)).collect();
     let mut checked = Vec::new();
@@ -212,11 +246,30 @@ fn check_documents(
         if value.is_null() {
             continue;
         }
-        let mut result = document::check(&Document { file: loaded, text, root }, value);
+        let place = Document { file: loaded, text, root };
+        let mut result = document::check(&place, value);
         result.manifest = result.manifest.filter(|_| !document.refused);
-        let own = std::mem::take(&mut result.findings);
-        findings.extend(own.into_iter().filter(|f| !noted.contains(&(f.span.line, f.span.column))));
-        checked.push((root, result));
+        let mut own = std::mem::take(&mut result.findings);
+        let mut label_templates = Vec::new();
+        if let Some((manifest, value)) = &result.manifest {
+            label_templates = contents::label_templates(&place, manifest.kind(), value);
+            contents::secrets(&place, manifest.kind(), value, &mut own);
+        }
+        let all = own.len();
+        let unknown = own.iter().filter(|f| f.code == codes::UNKNOWN_FIELD).map(|f| (f.span.line, f.span.column));
+        let unknown: HashSet<(u32, u32)> = unknown.collect();
+        own.retain(|f| {
+            let at = (f.span.line, f.span.column);
+            !noted.contains(&at) && (f.code.severity == Severity::Error || !unknown.contains(&at))
+        });
+        let explained = document.refused || own.iter().any(|f| f.code.is_fatal());
+        let is_held = result.manifest.is_none() && !explained;
+        if is_held && own.len() == all && own.iter().all(|f| f.code.severity != Severity::Error) {
+            let message = "the document does not fit its kind";
+            own.push(Finding::new(codes::NOT_DECODED, loaded.tree.value_span(root), message));
+        }
+        findings.extend(own);
+        checked.push(Read { root, document: result, label_templates, is_held });
     }
     checked
 }

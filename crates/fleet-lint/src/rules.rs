@@ -1,17 +1,23 @@
 //! What a document says: rules that no schema can express, for one document at a time.
 
+mod applications;
 mod config;
+mod device;
 mod others;
+mod policy;
 mod refused;
+mod rollout;
 
-use fleet_model::{Kind, LabelSelector, Manifest, SELF_REPOSITORY, validate_label_key, validate_label_value};
+use fleet_model::{
+    DeviceSpec, Kind, LabelSelector, Manifest, SELF_REPOSITORY, validate_label_key, validate_label_value,
+};
 use serde_json::Value;
 
 use crate::codes;
 use crate::document::Document;
 use crate::finding::{Finding, Span};
 
-pub(crate) use refused::refused_fields;
+pub(crate) use refused::{Refused, refused_fields};
 
 /// What a document refers to outside itself.
 #[derive(Debug, Clone)]
@@ -29,6 +35,8 @@ pub(crate) enum Target {
     OwnDirectory(String),
     /// A Repository by name, which must be a Git repository.
     Repository(String),
+    /// A Repository by name, which must be a web server.
+    WebServer(String),
 }
 
 /// The fields that only the service sets, under any parent of the given name.
@@ -47,7 +55,9 @@ const SET_BY_SERVICE: [(&str, &str); 8] = [
 pub(crate) fn is_set_by_service(pointer: &str) -> bool {
     let mut parts = pointer.rsplit('/');
     let (name, above) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    SET_BY_SERVICE.contains(&(above, name))
+    let of_application =
+        parts.next() == Some("applications") && matches!(name, "desiredState" | "restartGeneration" | "annotations");
+    SET_BY_SERVICE.contains(&(above, name)) || of_application
 }
 
 /// Everything the document refers to; also of documents that do not fit their kind.
@@ -64,6 +74,13 @@ pub(crate) fn references(document: &Document<'_, '_>, kind: Kind, value: &Value)
     let providers = value.pointer(config).and_then(Value::as_array);
     let mut references = Vec::new();
     for (at, provider) in providers.into_iter().flatten().enumerate() {
+        if let Some(name) = provider.pointer("/httpRef/repository").and_then(Value::as_str)
+            && name != SELF_REPOSITORY
+        {
+            let pointer = format!("{config}/{at}/httpRef/repository");
+            let target = Target::WebServer(name.to_owned());
+            references.push(Reference { target, span: document.value_span(&pointer), pointer });
+        }
         let git_ref = &provider["gitRef"];
         let (Some(name), Some(path)) = (git_ref["repository"].as_str(), git_ref["path"].as_str()) else { continue };
         let pointer = format!("{config}/{at}/gitRef");
@@ -82,16 +99,18 @@ fn repository(document: &Document<'_, '_>, name: &str, pointer: String) -> Refer
     Reference { target: Target::Repository(name.to_owned()), span: document.value_span(&pointer), pointer }
 }
 
-/// Checks the labels of any kind of document, wherever they may stand.
+/// Checks labels and the keys of annotations of any kind of document, wherever they may stand.
 pub(crate) fn labels(document: &Document<'_, '_>, value: &Value, findings: &mut Vec<Finding>) {
+    let count = |list: &str| value.pointer(list).and_then(Value::as_array).map_or(0, Vec::len);
+    let batches = "/spec/rolloutPolicy/deviceSelection/sequence";
     let mut places = vec!["/metadata/labels".to_owned(), "/spec/template/metadata/labels".to_owned()];
     places.push("/spec/selector/matchLabels".to_owned());
-    let rules = value.pointer("/spec/rules").and_then(Value::as_array).map_or(0, Vec::len);
-    places.extend((0..rules).map(|rule| format!("/spec/rules/{rule}/labels")));
+    places.extend((0..count("/spec/rules")).map(|rule| format!("/spec/rules/{rule}/labels")));
+    places.extend((0..count(batches)).map(|batch| format!("{batches}/{batch}/selector/matchLabels")));
     for place in places {
         let Some(Value::Object(labels)) = value.pointer(&place) else { continue };
         for (key, label) in labels {
-            let pointer = format!("{place}/{}", key.replace('~', "~0").replace('/', "~1"));
+            let pointer = below(&place, key);
             if let Err(error) = validate_label_key(key) {
                 let at = document.key_span(&pointer);
                 findings.push(Finding::new(codes::BAD_LABEL, at, error.to_string()).at_pointer(pointer.clone()));
@@ -102,6 +121,26 @@ pub(crate) fn labels(document: &Document<'_, '_>, value: &Value, findings: &mut 
             }
         }
     }
+    for place in ["/metadata/annotations", "/spec/template/metadata/annotations"] {
+        let Some(Value::Object(annotations)) = value.pointer(place) else { continue };
+        for key in annotations.keys() {
+            // The prefix of an annotation may have capitals.
+            if validate_label_key(&key.to_lowercase()).is_err() {
+                let pointer = below(place, key);
+                let message = format!(
+                    "annotation key {key:?} is not `[prefix/]name`: a name of at most 63 letters, digits, '-', '_' and '.', \
+                     starting and ending with a letter or digit, and a DNS prefix of at most 253"
+                );
+                let finding = Finding::new(codes::BAD_ANNOTATION, document.key_span(&pointer), message);
+                findings.push(finding.at_pointer(pointer));
+            }
+        }
+    }
+}
+
+/// The pointer of a field below another pointer.
+fn below(place: &str, key: &str) -> String {
+    format!("{place}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 /// Checks what a manifest that fits its schema means.
@@ -109,18 +148,34 @@ pub(crate) fn check(document: &Document<'_, '_>, manifest: &Manifest, findings: 
     match manifest {
         Manifest::Fleet(fleet) => {
             selector(document, fleet.spec.selector.as_ref(), findings);
-            config::check(document, "/spec/template/spec", &fleet.spec.template.spec, true, findings);
+            device_spec(document, "/spec/template/spec", &fleet.spec.template.spec, true, findings);
+            if let Some(policy) = &fleet.spec.rollout_policy {
+                rollout::check(document, "/spec/rolloutPolicy", policy, findings);
+            }
         }
         Manifest::Device(device) => {
             if let Some(spec) = &device.spec {
-                config::check(document, "/spec", spec, false, findings);
+                device_spec(document, "/spec", spec, false, findings);
             }
         }
         Manifest::Repository(repository) => others::repository(document, repository, findings),
         Manifest::ResourceSync(sync) => others::resource_sync(document, sync, findings),
-        Manifest::EnrollmentPolicy(policy) => others::enrollment_policy(document, policy, findings),
-        Manifest::SyncPolicy(_) => {}
+        Manifest::EnrollmentPolicy(policy) => policy::enrollment_policy(document, policy, findings),
+        Manifest::SyncPolicy(sync_policy) => policy::sync_policy(document, sync_policy, findings),
     }
+}
+
+/// Checks a device specification at `pointer`. Placeholders count only in a fleet's template.
+fn device_spec(
+    document: &Document<'_, '_>,
+    pointer: &str,
+    spec: &DeviceSpec,
+    is_template: bool,
+    findings: &mut Vec<Finding>,
+) {
+    config::check(document, pointer, spec, is_template, findings);
+    applications::check(document, pointer, spec, is_template, findings);
+    device::check(document, pointer, spec, is_template, findings);
 }
 
 fn selector(document: &Document<'_, '_>, selector: Option<&LabelSelector>, findings: &mut Vec<Finding>) {
@@ -128,7 +183,9 @@ fn selector(document: &Document<'_, '_>, selector: Option<&LabelSelector>, findi
         let at = document.value_span("/spec");
         let hint = "give `selector` with matchLabels or matchExpressions";
         findings.push(
-            Finding::new(codes::NO_SELECTOR, at, "the fleet has no selector, so no device belongs to it").hint(hint),
+            Finding::new(codes::NO_SELECTOR, at, "the fleet has no selector, so no device belongs to it")
+                .at_pointer("/spec")
+                .hint(hint),
         );
         return;
     };
@@ -137,10 +194,20 @@ fn selector(document: &Document<'_, '_>, selector: Option<&LabelSelector>, findi
         let message = "the selector has neither matchLabels nor matchExpressions; it selects nothing";
         findings.push(Finding::new(codes::BAD_SELECTOR, at, message).at_pointer("/spec/selector"));
     }
+    expressions(document, "/spec/selector", selector, findings);
+}
+
+/// Checks the expressions of the selector at `pointer`.
+pub(crate) fn expressions(
+    document: &Document<'_, '_>,
+    pointer: &str,
+    selector: &LabelSelector,
+    findings: &mut Vec<Finding>,
+) {
     for (at, expression) in selector.match_expressions.iter().flatten().enumerate() {
         let one = LabelSelector { match_labels: None, match_expressions: Some(vec![expression.clone()]) };
         if let Err(error) = one.validate() {
-            let pointer = format!("/spec/selector/matchExpressions/{at}");
+            let pointer = format!("{pointer}/matchExpressions/{at}");
             let span = document.value_span(&pointer);
             findings.push(Finding::new(codes::BAD_SELECTOR, span, error.to_string()).at_pointer(pointer));
         }

@@ -3,7 +3,10 @@
 //! [`generate`] is the one origin: the validators of this crate are compiled from its result, and the files under
 //! `schemas/` are its result written down, which a test compares.
 
+mod bounds;
 mod strict;
+
+pub(crate) use bounds::is_ruled;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -33,6 +36,7 @@ pub fn generate() -> BTreeMap<String, String> {
     let mut files: BTreeMap<String, String> =
         SCHEMAS.iter().map(|(kind, schema)| (file_name(*kind), text(schema))).collect();
     files.insert("any.json".to_owned(), text(&any()));
+    files.insert("fleetlint.json".to_owned(), text(&crate::config::schema()));
     files
 }
 
@@ -71,6 +75,11 @@ fn schema_of(kind: Kind) -> Value {
     schema
 }
 
+/// The identity of a schema: a name, not a place to load it from.
+pub(crate) fn id(name: &str) -> String {
+    format!("urn:shorebase:schema:{name}")
+}
+
 /// The `apiVersion`s that a manifest of this kind may carry.
 pub(crate) fn api_versions(kind: Kind) -> Vec<&'static str> {
     let canonical = kind.api_version();
@@ -83,6 +92,8 @@ fn any() -> Value {
     for (kind, schema) in SCHEMAS.iter() {
         let mut own = schema.as_object().cloned().unwrap_or_default();
         own.remove("$schema");
+        // A part with an id of its own would be the root of its references.
+        own.remove("$id");
         if let Some(Value::Object(more)) = own.remove("$defs") {
             definitions.extend(more);
         }
@@ -95,6 +106,7 @@ fn any() -> Value {
     let kinds: Vec<&str> = Kind::ALL.into_iter().map(Kind::as_str).collect();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": id("any"),
         "title": "Manifest",
         "description": "A document of any kind that may come from Git.",
         "type": "object",

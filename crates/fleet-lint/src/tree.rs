@@ -1,15 +1,26 @@
 //! All files of a repository together: which files are manifests and which are content, and what refers to what.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+
+pub(crate) mod inventory;
+mod placeholders;
+mod settle;
 
 use fleet_model::{Diagnostic, Kind, Manifest, RepositorySpec};
 
 use crate::codes;
+use crate::config::LintConfig;
 use crate::finding::{Finding, Span, in_order, nearest};
 use crate::overlap;
 use crate::parse::{ParsedFile, ParsedManifest};
 use crate::rules::{Reference, Target};
+use crate::walk::is_candidate;
+
+use inventory::Inventory;
+use settle::Settling;
+pub use settle::Suppressed;
 
 /// A manifest and the file it stands in.
 #[derive(Debug, Clone)]
@@ -46,8 +57,11 @@ pub struct TreeReport {
     /// The files and directories of this repository whose content manifests refer to, without outer slashes; for a path
     /// with placeholders the directory before the first one.
     pub config_paths: BTreeSet<String>,
-    /// All findings: of each file that is not content, and across files. In the order of file, line, column and code.
+    /// All findings: of each file that is not content, and across files, with the severities that the repository wants.
+    /// In the order of file, line, column and code.
     pub diagnostics: Vec<Diagnostic>,
+    /// Findings that comments suppress, in the same order.
+    pub suppressed: Vec<Suppressed>,
 }
 
 /// Checks all files of a repository together.
@@ -55,11 +69,23 @@ pub struct TreeReport {
 /// `files` holds what [`parse_file`](crate::parse_file) made of every candidate, by path from the repository's root.
 /// `all_paths` are the paths of all files of the commit, candidates or not; without them the existence of paths is not
 /// checked. A file at or below a path that a `gitRef` with repository `.` names is content: it gives neither manifests
-/// nor findings.
-pub fn check_tree(files: &BTreeMap<String, Arc<ParsedFile>>, all_paths: Option<&BTreeSet<String>>) -> TreeReport {
-    let (content, mut diagnostics) = content_files(files);
+/// nor findings. `config` is what the repository wants; findings about the configuration itself come from
+/// [`LintConfig::parse`] and are not repeated here.
+pub fn check_tree(
+    files: &BTreeMap<String, Arc<ParsedFile>>,
+    all_paths: Option<&BTreeSet<String>>,
+    config: &LintConfig,
+) -> TreeReport {
+    let mut files = Cow::Borrowed(files);
+    if config.excludes_anything() {
+        files.to_mut().retain(|path, _| !config.is_excluded(path));
+    }
+    let (content, mut diagnostics) = content_files(&files);
     let manifest_files: Vec<&Arc<ParsedFile>> =
         files.iter().filter(|(path, _)| !content.contains(path.as_str())).map(|(_, file)| file).collect();
+    // With a part of the repository, nobody knows what the rest of it says.
+    let is_read = |path: &&String| files.contains_key(*path) || config.is_excluded(path);
+    let is_whole = all_paths.is_some_and(|all| all.iter().filter(|path| is_candidate(path)).all(|path| is_read(&path)));
     let mut report = TreeReport::default();
     // While a file is unreadable, nobody knows which others are content; those that name no kind may well be.
     let unsure = manifest_files.iter().any(|file| file.is_unreadable);
@@ -78,14 +104,24 @@ pub fn check_tree(files: &BTreeMap<String, Arc<ParsedFile>>, all_paths: Option<&
     }
     duplicates(&manifest_files, &mut diagnostics);
     references(&manifest_files, all_paths, &mut diagnostics);
-    overlap::check(&report.manifests, &mut diagnostics);
+    let inventory = Inventory::new(&report.manifests);
+    overlap::check(&inventory, &mut diagnostics);
+    // What a fleet that cannot be read selects, nobody knows.
+    let all_fleets = manifest_files.iter().flat_map(|file| &file.declared).filter(|d| d.kind == Kind::Fleet).count();
+    let read_fleets = report.manifests.iter().filter(|placed| placed.manifest().kind() == Kind::Fleet).count();
+    if !unsure && is_whole && all_fleets == read_fleets {
+        inventory.not_selected(&mut diagnostics);
+    }
+    placeholders::check(&inventory, &mut diagnostics);
     if manifest_files.iter().all(|file| file.declared.is_empty() && file.diagnostics.is_empty()) {
         let message = "there is no manifest here";
         let hint = "add a .yaml file with a Fleet, or correct the source's path";
         diagnostics.push(Finding::new(codes::NOTHING_HERE, Span::START, message).hint(hint).into_diagnostic("."));
     }
     in_order(&mut diagnostics);
-    report.diagnostics = diagnostics;
+    let settling = Settling::new(config, &manifest_files);
+    (report.diagnostics, report.suppressed) = settling.settle(diagnostics, is_whole);
+    in_order(&mut report.diagnostics);
     report
 }
 
@@ -97,7 +133,7 @@ pub(crate) fn is_below(path: &str, place: &str) -> bool {
 fn own_paths(file: &ParsedFile) -> impl Iterator<Item = (&str, &Reference)> {
     file.references.iter().filter_map(|reference| match &reference.target {
         Target::OwnPath(path) | Target::OwnDirectory(path) => Some((path.as_str(), reference)),
-        Target::Repository(_) => None,
+        Target::Repository(_) | Target::WebServer(_) => None,
     })
 }
 
@@ -175,8 +211,14 @@ fn duplicates(files: &[&Arc<ParsedFile>], diagnostics: &mut Vec<Diagnostic>) {
                     "{} {:?} is defined twice; the first is {path}:{}:{}",
                     declared.kind, declared.name, span.line, span.column
                 );
-                let finding =
-                    Finding::new(codes::DUPLICATE_RESOURCE, declared.span, message).at_pointer("/metadata/name");
+                let hint = if declared.kind == Kind::Device {
+                    "a device is named by its key, so both manifests are about one machine: keep one, with all labels"
+                } else {
+                    "rename one of the two, or remove it"
+                };
+                let finding = Finding::new(codes::DUPLICATE_RESOURCE, declared.span, message)
+                    .at_pointer("/metadata/name")
+                    .hint(hint);
                 diagnostics.push(finding.into_diagnostic(&file.path));
             } else {
                 first.insert(key, (&file.path, declared.span));
@@ -189,16 +231,20 @@ fn references(files: &[&Arc<ParsedFile>], all_paths: Option<&BTreeSet<String>>, 
     let declared = files.iter().flat_map(|file| &file.declared).filter(|d| d.kind == Kind::Repository);
     let repositories: BTreeSet<&str> = declared.map(|d| d.name.as_str()).collect();
     let manifests = files.iter().flat_map(|file| &file.manifests);
-    let not_git: BTreeSet<&str> = manifests
+    let types: HashMap<&str, &str> = manifests
         .filter_map(|parsed| {
             let Manifest::Repository(repository) = &parsed.manifest else { return None };
-            let is_git = matches!(repository.spec, RepositorySpec::Git { .. });
-            repository.metadata.name.as_deref().filter(|_| !is_git)
+            let of_type = match repository.spec {
+                RepositorySpec::Git { .. } => "git",
+                RepositorySpec::Http { .. } => "http",
+                RepositorySpec::Oci { .. } => "oci",
+            };
+            Some((repository.metadata.name.as_deref()?, of_type))
         })
         .collect();
     // Many manifests refer to the same few things: each is looked at once.
     let mut own: HashMap<(&str, bool), Option<Finding>> = HashMap::new();
-    let mut others: HashMap<&str, Option<Finding>> = HashMap::new();
+    let mut others: HashMap<(&str, &str), Option<Finding>> = HashMap::new();
     for file in files {
         for reference in &file.references {
             let finding = match &reference.target {
@@ -207,13 +253,19 @@ fn references(files: &[&Arc<ParsedFile>], all_paths: Option<&BTreeSet<String>>, 
                     let is_directory = matches!(reference.target, Target::OwnDirectory(_));
                     own.entry((path, is_directory)).or_insert_with(|| own_path(path, is_directory, all))
                 }
-                Target::Repository(name) => others.entry(name).or_insert_with(|| {
-                    if not_git.contains(name.as_str()) {
-                        let message = format!("the Repository {name:?} is not a Git repository");
-                        return Some(Finding::new(codes::REPOSITORY_TYPE, Span::START, message));
-                    }
-                    (!repositories.contains(name.as_str())).then(|| unknown_repository(name, &repositories))
-                }),
+                Target::Repository(name) | Target::WebServer(name) => {
+                    let wanted = if matches!(reference.target, Target::WebServer(_)) { "http" } else { "git" };
+                    others.entry((name, wanted)).or_insert_with(|| match types.get(name.as_str()) {
+                        Some(of_type) if *of_type != wanted => {
+                            let message = format!("the Repository {name:?} is of type {of_type}, not {wanted}");
+                            Some(Finding::new(codes::REPOSITORY_TYPE, Span::START, message))
+                        }
+                        Some(_) => None,
+                        None => {
+                            (!repositories.contains(name.as_str())).then(|| unknown_repository(name, &repositories))
+                        }
+                    })
+                }
             };
             if let Some(mut finding) = finding.clone() {
                 finding.span = reference.span;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::codes;
 use crate::document::Document;
-use crate::finding::{Finding, nearest};
+use crate::finding::{Finding, Span, nearest};
 use crate::rules::is_set_by_service;
 use crate::schema;
 
@@ -36,7 +36,8 @@ pub(crate) fn findings(document: &Document<'_, '_>, kind: Kind, value: &Value) -
         .filter(|f| f.code == codes::UNKNOWN_FIELD)
         .filter_map(|f| f.pointer.rsplit_once('/').map(|(above, _)| above.to_owned()))
         .collect();
-    findings.retain(|f| f.code != codes::ONE_OF || !unknown.contains(&f.pointer));
+    let is_union = |f: &Finding| f.code == codes::ONE_OF || f.message.starts_with("none of");
+    findings.retain(|f| !is_union(f) || !unknown.contains(&f.pointer));
     findings
 }
 
@@ -52,6 +53,7 @@ impl Reader<'_, '_, '_> {
         let at = self.document.value_span(pointer);
         let field = pointer.rsplit('/').next().filter(|f| !f.is_empty()).unwrap_or("the document");
         let in_labels = is_label_pointer(pointer);
+        let is_ruled = schema::is_ruled(violation.schema_path().as_str());
         #[expect(clippy::wildcard_enum_match_arm, reason = "the enum belongs to the validator and grows")]
         let finding = match violation.kind() {
             Violation::AdditionalProperties { unexpected } | Violation::UnevaluatedProperties { unexpected } => {
@@ -64,8 +66,10 @@ impl Reader<'_, '_, '_> {
                 findings.extend(fields.map(|(name, _)| self.unknown_field(violation, pointer, name)));
                 return;
             }
-            Violation::Required { property } => self.missing(pointer, property.as_str().unwrap_or_default()),
+            Violation::Required { property } => self.missing(violation, pointer, property.as_str().unwrap_or_default()),
             Violation::Type { kind } => self.wrong_type(violation, pointer, field, kind),
+            // A value of another type has its finding already.
+            Violation::Enum { .. } | Violation::Constant { .. } if !violation.instance().is_string() => return,
             Violation::Enum { options } => not_allowed(violation.instance(), options, field, at),
             Violation::Constant { expected_value } => {
                 not_allowed(violation.instance(), &Value::Array(vec![(**expected_value).clone()]), field, at)
@@ -74,6 +78,28 @@ impl Reader<'_, '_, '_> {
             Violation::Pattern { .. } if pointer == "/metadata/name" => self.bad_name(violation.instance(), at),
             // The rules of labels are worded by the rules themselves.
             Violation::Pattern { .. } | Violation::MaxLength { .. } | Violation::PropertyNames { .. } if in_labels => {
+                return;
+            }
+            Violation::Pattern { .. }
+            | Violation::PropertyNames { .. }
+            | Violation::MaxLength { .. }
+            | Violation::MinLength { .. }
+            | Violation::MinItems { .. }
+                if is_ruled =>
+            {
+                return;
+            }
+            // A number that the types cannot hold would not be decoded, and no rule would see it.
+            Violation::Minimum { .. } | Violation::Maximum { .. } if is_ruled && is_small(violation.instance()) => {
+                return;
+            }
+            Violation::AnyOf { .. } => self.none_given(violation, pointer),
+            Violation::Pattern { .. } => self.pattern(violation, field, at),
+            Violation::PropertyNames { error } => {
+                let name = error.instance().as_str().unwrap_or_default();
+                let own = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+                let finding = self.pattern(error, name, self.document.key_span(&own));
+                findings.push(finding.at_pointer(own));
                 return;
             }
             Violation::MinProperties { .. } if pointer.ends_with("/match") => {
@@ -106,19 +132,47 @@ impl Reader<'_, '_, '_> {
             .and_then(|schema| schema["properties"].as_object())
             .map(|fields| fields.keys().map(String::as_str).collect())
             .unwrap_or_default();
-        let hint = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+        let hint = self.in_other_branches(above, name);
+        let hint = hint.or_else(|| nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?")));
         let hint = hint.or_else(|| (!known.is_empty()).then(|| format!("known fields: {}", known.join(", "))));
         Finding::new(codes::UNKNOWN_FIELD, at, format!("unknown field `{name}`")).at_pointer(own).maybe_hint(hint)
     }
 
-    fn missing(&self, pointer: &str, name: &str) -> Finding {
+    /// The other branches of a union that have the field.
+    fn in_other_branches(&self, schema_path: &str, name: &str) -> Option<String> {
+        let (union, _) = schema_path.split_once("/allOf/")?;
+        let union = schema::of_kind(self.kind).pointer(union)?;
+        let tag = union["required"][0].as_str()?;
+        let branches = union["allOf"].as_array()?.iter();
+        let having = branches.filter(|branch| branch["then"]["properties"].get(name).is_some());
+        let having: Vec<&str> = having.filter_map(|branch| branch["if"]["properties"][tag]["const"].as_str()).collect();
+        (!having.is_empty()).then(|| format!("`{name}` is a field of {tag} {}", having.join(", ")))
+    }
+
+    fn missing(&self, violation: &ValidationError<'_>, pointer: &str, name: &str) -> Finding {
         let at = self.document.value_span(pointer);
         let is_name = matches!((pointer, name), ("/metadata", "name") | ("", "metadata"));
         if is_name {
             return Finding::new(codes::NO_NAME, at, "the document has no `metadata.name`");
         }
         let place = if pointer.is_empty() { String::new() } else { format!(" in {}", dotted(pointer)) };
-        Finding::new(codes::MISSING_FIELD, at, format!("the field `{name}` is missing{place}"))
+        let finding = Finding::new(codes::MISSING_FIELD, at, format!("the field `{name}` is missing{place}"));
+        let schema = violation.schema_path().as_str().rsplit_once('/');
+        let schema = schema.and_then(|(above, _)| schema::of_kind(self.kind).pointer(above));
+        let Some(options) = schema.and_then(|schema| schema["properties"][name]["enum"].as_array()) else {
+            return finding;
+        };
+        // A union without the field that chooses says nothing about the other fields.
+        let given = self.value.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
+        let given = given.map(|(key, _)| key.as_str());
+        let hint = match nearest(name, given) {
+            Some(misspelt) => format!("did you mean `{name}` instead of `{misspelt}`?"),
+            None => {
+                let options: Vec<&str> = options.iter().filter_map(Value::as_str).collect();
+                format!("give `{name}`: {}", options.join(", "))
+            }
+        };
+        finding.hint(hint)
     }
 
     fn wrong_type(&self, violation: &ValidationError<'_>, pointer: &str, field: &str, kind: &TypeKind) -> Finding {
@@ -145,16 +199,41 @@ impl Reader<'_, '_, '_> {
         Finding::new(codes::WRONG_TYPE, at, message).maybe_hint(hint)
     }
 
-    /// A provider gives none or several of its sources.
+    /// A text that does not look as it must, in the words of the schema.
+    fn pattern(&self, violation: &ValidationError<'_>, field: &str, at: Span) -> Finding {
+        let path = violation.schema_path().as_str();
+        let words = path
+            .rsplit_once('/')
+            .and_then(|(above, _)| schema::of_kind(self.kind).pointer(above)?.get("patternErrorMessage")?.as_str())
+            .unwrap_or("does not look as it must");
+        let given = violation.instance().as_str().unwrap_or_default();
+        let message =
+            if given == field { format!("{given:?} {words}") } else { format!("`{field}`: {given:?} {words}") };
+        Finding::new(codes::SCHEMA, at, message)
+    }
+
+    /// The fields that the alternatives of a union require.
+    fn alternatives(&self, violation: &ValidationError<'_>) -> Vec<&'static str> {
+        let branches = schema::of_kind(self.kind).pointer(violation.schema_path().as_str()).and_then(Value::as_array);
+        branches.into_iter().flatten().filter_map(|branch| branch["required"][0].as_str()).collect()
+    }
+
+    /// None of several fields is given.
+    fn none_given(&self, violation: &ValidationError<'_>, pointer: &str) -> Finding {
+        let names = self.alternatives(violation).join(", ");
+        let place = if pointer.is_empty() { String::new() } else { format!(" in {}", dotted(pointer)) };
+        Finding::new(
+            codes::MISSING_FIELD,
+            self.document.value_span(pointer),
+            format!("none of {names} is given{place}"),
+        )
+        .hint(format!("give at least one of {names}"))
+    }
+
+    /// None or several of the fields of a union are given.
     fn union(&self, violation: &ValidationError<'_>, pointer: &str) -> Finding {
         let at = self.document.value_span(pointer);
-        let branches = schema::of_kind(self.kind).pointer(violation.schema_path().as_str());
-        let names: Vec<&str> = branches
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|b| b["required"][0].as_str())
-            .collect();
+        let names = self.alternatives(violation);
         let given: Vec<&str> = names
             .iter()
             .copied()
@@ -168,7 +247,7 @@ impl Reader<'_, '_, '_> {
         Finding::new(codes::ONE_OF, at, message).hint(format!("give exactly one of {}", names.join(", ")))
     }
 
-    fn bad_name(&self, instance: &Value, at: crate::finding::Span) -> Finding {
+    fn bad_name(&self, instance: &Value, at: Span) -> Finding {
         let name = instance.as_str().unwrap_or_default();
         if self.kind == Kind::Device {
             let message =
@@ -182,21 +261,25 @@ impl Reader<'_, '_, '_> {
     }
 }
 
-fn bounds(at: crate::finding::Span, message: String) -> Finding {
+fn is_small(number: &Value) -> bool {
+    number.as_f64().is_some_and(|number| (0.0..=f64::from(u32::MAX)).contains(&number))
+}
+
+fn bounds(at: Span, message: String) -> Finding {
     Finding::new(codes::OUT_OF_BOUNDS, at, message)
 }
 
-fn not_allowed(instance: &Value, options: &Value, field: &str, at: crate::finding::Span) -> Finding {
+fn not_allowed(instance: &Value, options: &Value, field: &str, at: Span) -> Finding {
     let options: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let given = instance.as_str().unwrap_or_default();
     let hint = nearest(given, options.iter().copied()).map(|near| format!("did you mean `{near}`?"));
     Finding::new(codes::NOT_ALLOWED, at, format!("`{field}` is not one of {}", options.join(", "))).maybe_hint(hint)
 }
 
-/// Whether the pointer leads to labels or into them.
+/// Whether the pointer leads to labels or annotations or into them.
 pub(crate) fn is_label_pointer(pointer: &str) -> bool {
     let mut parts = pointer.rsplit('/');
-    let is_map = |part: Option<&str>| matches!(part, Some("labels" | "matchLabels"));
+    let is_map = |part: Option<&str>| matches!(part, Some("labels" | "matchLabels" | "annotations"));
     is_map(parts.next()) || is_map(parts.next())
 }
 

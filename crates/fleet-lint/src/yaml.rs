@@ -4,19 +4,23 @@
 //! and documents that grow without bound, and serde's, whose values are used. Where the two disagree the document is
 //! refused. This module knows nothing of resources.
 
+mod comments;
 mod decode;
 mod loader;
 mod place;
 mod scalar;
 mod tree;
 
+pub(crate) use comments::{Comment, Comments, comments};
 pub(crate) use decode::decode_documents;
 pub(crate) use loader::{LoadedFile, load};
-pub(crate) use tree::Tree;
+pub(crate) use tree::{Entry, NodeKind, Tree, unescape};
 
 /// How deep a document may nest.
 pub(crate) const MAX_DEPTH: u16 = 64;
 /// How many values one document may hold once its aliases are expanded.
 pub(crate) const MAX_NODES: u32 = 100_000;
+/// How many bytes of text one document may hold once its aliases are expanded.
+pub(crate) const MAX_TEXT_BYTES: u64 = 32 << 20;
 /// How many documents one file may hold.
 pub(crate) const MAX_DOCUMENTS: usize = 10_000;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use fleet_lint::{check_tree, is_candidate, parse_file};
+use fleet_lint::{LintConfig, check_tree, is_candidate, parse_file};
 use fleet_model::{ConfigSource, Labels, Manifest, SystemInfo};
 use fleet_render::{Subject, Template};
 
@@ -36,9 +36,12 @@ fn the_example_repository_is_clean() {
         .filter(|(path, _)| is_candidate(path))
         .map(|(path, bytes)| (path.clone(), Arc::new(parse_file(path, bytes))))
         .collect();
-    let report = check_tree(&parsed, Some(&paths));
+    let report = check_tree(&parsed, Some(&paths), &LintConfig::default());
     assert_eq!(report.diagnostics, []);
-    assert_eq!(report.config_paths, ["config/gateway", "config/kiosk"].map(str::to_owned).into());
+    assert_eq!(
+        report.config_paths,
+        ["config/gateway", "config/kiosk", "config/till", "config/till/base"].map(str::to_owned).into()
+    );
     for place in &report.config_paths {
         assert!(paths.iter().any(|path| path.starts_with(&format!("{place}/"))), "{place} has a file");
     }
@@ -72,6 +75,17 @@ fn the_example_repository_is_clean() {
     }
     assert_eq!(policy.spec.first_match(name, &machine("gateway-1")), None);
     assert_eq!(fleets_of(&labels(&[("role", "gateway")])), ["gateways"]);
+    // The quickstart's devices run our agent in a directory: what it cannot run is in a fleet that none of them joins.
+    for placed in &report.manifests {
+        let Manifest::Fleet(fleet) = placed.manifest() else { continue };
+        let spec = &fleet.spec.template.spec;
+        let is_config_only = spec.os.is_none()
+            && spec.applications.is_none()
+            && spec.systemd.is_none()
+            && spec.resources.is_none()
+            && spec.update_policy.is_none();
+        assert_eq!(is_config_only, fleet.metadata.name.as_deref() != Some("tills"));
+    }
 
     let mut rendered = Vec::new();
     for placed in &report.manifests {
@@ -91,4 +105,20 @@ fn the_example_repository_is_clean() {
         format!("device={name}\nsite=berlin\ngreeting=Welcome to BERLIN\n"),
     ];
     assert_eq!(rendered, wanted);
+}
+
+#[test]
+fn schema_comments_name_files_of_this_repository() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../example-fleet-repo");
+    let mut all = BTreeMap::new();
+    files(&root, &root, &mut all);
+    let mut seen = 0;
+    for (path, bytes) in &all {
+        let text = String::from_utf8_lossy(bytes);
+        let Some(rest) = text.strip_prefix("# yaml-language-server: $schema=") else { continue };
+        let schema = root.join(path).parent().unwrap().join(rest.lines().next().unwrap());
+        assert!(schema.is_file(), "{path}: {}", schema.display());
+        seen += 1;
+    }
+    assert!(seen >= 8, "{seen} comments");
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleet_lint::{TreeReport, check_tree, has_errors, parse_file};
+use fleet_lint::{LintConfig, TreeReport, check_tree, has_errors, parse_file};
 
 fn fleet(name: &str, selector: &str, config: &str) -> String {
     format!(
@@ -39,7 +39,7 @@ fn lint(files: &[(&str, &str)]) -> TreeReport {
         .filter(|(path, _)| fleet_lint::is_candidate(path))
         .map(|(path, text)| ((*path).to_owned(), Arc::new(parse_file(path, text.as_bytes()))))
         .collect();
-    check_tree(&parsed, Some(&paths))
+    check_tree(&parsed, Some(&paths), &LintConfig::default())
 }
 
 fn places(report: &TreeReport) -> Vec<(&str, &str, u32, u32)> {
@@ -93,7 +93,10 @@ fn a_path_that_is_not_there_is_an_error() {
     assert_eq!(places(&report), [("SB0502", "a.yaml", 9, 58)]);
     assert_eq!(report.diagnostics[0].hint.as_deref(), Some("did you mean `config/kiosk`?"));
     let parsed = BTreeMap::from([("a.yaml".to_owned(), Arc::new(parse_file("a.yaml", fleet.as_bytes())))]);
-    assert!(check_tree(&parsed, None).diagnostics.is_empty(), "without the paths nothing is said about them");
+    assert!(
+        check_tree(&parsed, None, &LintConfig::default()).diagnostics.is_empty(),
+        "without the paths nothing is said about them"
+    );
 }
 
 #[test]
@@ -163,6 +166,145 @@ fn overlaps_that_are_certain_are_reported() {
     let absent = of("absent", "{matchExpressions: [{key: site, operator: DoesNotExist}]}");
     let unsure = lint(&[("a.yaml", &absent), ("b.yaml", &wide), ("d.yaml", &device("{role: kiosk}"))]);
     assert_eq!(places(&unsure), [], "the enrolment may give the device a site");
+}
+
+/// A device by the last letters of its name.
+fn named(end: &str, labels: &str) -> String {
+    format!(
+        "apiVersion: v1beta1\nkind: Device\nmetadata:\n  name: r1qtmvff4ch3dbm7733b1epug0a2un8fr3qdu97uqrn{end:0>9}\n  labels: {labels}\n"
+    )
+}
+
+fn policy(labels: &str) -> String {
+    format!(
+        "apiVersion: shorebase/v1alpha1\nkind: EnrollmentPolicy\nmetadata: {{name: all}}\nspec:\n  rules:\n    - match: {{systemInfo: \
+         {{hostname: k-*}}}}\n      labels: {labels}\n"
+    )
+}
+
+#[test]
+fn a_device_that_no_fleet_selects_and_that_has_no_spec_is_a_warning() {
+    let lost = device("{role: till}");
+    let report = lint(&[("a.yaml", &kiosks("")), ("d.yaml", &lost)]);
+    assert_eq!(places(&report), [("SB0510", "d.yaml", 4, 9)]);
+    assert!(!has_errors(&report.diagnostics));
+    let own = format!("{lost}spec: {{config: []}}\n");
+    assert_eq!(places(&lint(&[("a.yaml", &kiosks("")), ("d.yaml", &own)])), [], "it has a specification");
+    assert_eq!(places(&lint(&[("d.yaml", &lost)])), [], "there may be fleets elsewhere");
+    assert_eq!(places(&lint(&[("a.yaml", &kiosks("")), ("d.yaml", &device("{role: kiosk}"))])), []);
+    let unlabelled = device("{}");
+    let given = policy("{role: kiosk}");
+    let may = lint(&[("a.yaml", &kiosks("")), ("d.yaml", &unlabelled), ("p.yaml", &given)]);
+    assert_eq!(places(&may), [], "the policy gives it the label");
+    let has_other = lint(&[("a.yaml", &kiosks("")), ("d.yaml", &lost), ("p.yaml", &given)]);
+    assert_eq!(places(&has_other), [("SB0510", "d.yaml", 4, 9)], "the manifest's label has the last word");
+    let unread = kiosks("").replace("kind: Fleet", "kind: Fleet\nmeta: [");
+    let report = lint(&[("a.yaml", &kiosks("")), ("b.yaml", &unread), ("d.yaml", &lost)]);
+    assert!(!places(&report).iter().any(|p| p.0 == "SB0510"), "nobody knows what the broken fleet selects");
+}
+
+#[test]
+fn a_part_of_a_repository_proves_nothing_about_devices_without_a_fleet() {
+    let (fleet, lost) = (kiosks(""), device("{role: till}"));
+    let read = [("a.yaml", &fleet), ("d.yaml", &lost)];
+    let parsed: BTreeMap<_, _> =
+        read.iter().map(|(path, text)| ((*path).to_owned(), Arc::new(parse_file(path, text.as_bytes())))).collect();
+    let mut paths: BTreeSet<String> = parsed.keys().cloned().collect();
+    let check = |paths: &BTreeSet<String>| check_tree(&parsed, Some(paths), &LintConfig::default()).diagnostics.len();
+    assert_eq!(check(&paths), 1);
+    paths.insert("other/fleets.yaml".to_owned());
+    assert_eq!(check(&paths), 0);
+}
+
+#[test]
+fn many_devices_without_a_fleet_are_counted() {
+    let devices: String = (0..130).map(|at| format!("---\n{}", named(&at.to_string(), "{role: till}"))).collect();
+    let report = lint(&[("a.yaml", &kiosks("")), ("d.yaml", &devices)]);
+    assert_eq!(report.diagnostics.len(), 100);
+    let counted = report.diagnostics.iter().filter(|d| d.message.contains("30 more devices")).count();
+    assert_eq!(counted, 1);
+}
+
+/// A provider with one file, whose content starts on line 14 of its fleet.
+fn content(lines: &[&str]) -> String {
+    let text: String = lines.iter().map(|line| format!("                {line}\n")).collect();
+    let fleet = kiosks("");
+    fleet.replace("config: []", &format!("config:\n        - name: files\n          inline:\n            - path: /etc/a\n              mode: 0644\n              content: |\n{text}"))
+}
+
+#[test]
+fn a_label_that_a_placeholder_needs_and_a_device_lacks_is_reported_once() {
+    let fleet =
+        content(&["name={{ .metadata.name }}", "x {{ .metadata.labels.site }} y", "again {{ .metadata.labels.site }}"]);
+    let kiosk = |end: &str, more: &str| named(end, &format!("{{role: kiosk{more}}}"));
+    let all: String = ["1", "2", "3", "4", "5"].map(|end| format!("---\n{}", kiosk(end, ""))).concat();
+    let with = format!("{all}---\n{}", kiosk("6", ", site: berlin"));
+    let report = lint(&[("a.yaml", &fleet), ("d.yaml", &with)]);
+    assert_eq!(places(&report), [("SB0511", "a.yaml", 16, 19)]);
+    let only = &report.diagnostics[0];
+    assert_eq!((only.end_column, only.pointer.as_str()), (46, "/spec/template/spec/config/0/inline/0/content"));
+    assert!(only.message.contains("\"site\", which 5 of 6 devices"), "{}", only.message);
+    assert_eq!(only.message.matches("r1qtmvff4ch3dbm7733b1epug0a2un8fr3qdu97uqrn").count(), 3, "{}", only.message);
+    assert!(!has_errors(&report.diagnostics));
+    let given = lint(&[("a.yaml", &fleet), ("d.yaml", &with), ("p.yaml", &policy("{site: paris}"))]);
+    assert_eq!(places(&given), [], "the enrolment may give the label");
+    let fallback = fleet.replace(".metadata.labels.site", "getOrDefault .metadata.labels \"site\" \"none\"");
+    assert_eq!(places(&lint(&[("a.yaml", &fallback), ("d.yaml", &with)])), []);
+    let asked = content(&["{{ if .metadata.labels.site }}{{ .metadata.labels.site }}{{ end }}"]);
+    assert_eq!(places(&lint(&[("a.yaml", &asked), ("d.yaml", &with)])), []);
+    let of_others = lint(&[("a.yaml", &fleet), ("d.yaml", &kiosk("6", ", site: berlin"))]);
+    assert_eq!(places(&of_others), []);
+}
+
+#[test]
+fn labels_are_looked_for_in_every_field_with_placeholders() {
+    let one = device("{role: kiosk}");
+    let spec = |spec: &str| kiosks("").replace("config: []", spec);
+    let encoded = "e3sgLm1ldGFkYXRhLmxhYmVscy5zdGFnZSB9fQ==";
+    let app = "{name: a, appType: container, image: IMAGE, envVars: {STAGE: VALUE}}";
+    for fleet in [
+        spec("os: {image: 'quay.io/os:{{ .metadata.labels.stage }}'}"),
+        spec("config: [{name: own, gitRef: {repository: ., path: 'c/{{ .metadata.labels.stage }}'}}]"),
+        spec("config: [{name: a, inline: [{path: '/etc/{{ .metadata.labels.stage }}', content: a}]}]"),
+        spec(&format!(
+            "config: [{{name: a, inline: [{{path: /etc/a, contentEncoding: base64, content: {encoded}}}]}}]"
+        )),
+        spec(&format!(
+            "applications: [{}]",
+            app.replace("IMAGE", "quay.io/a:1").replace("VALUE", "'x {{ .metadata.labels.stage }}'")
+        )),
+        spec(&format!(
+            "applications: [{}]",
+            app.replace("IMAGE", "'quay.io/a:{{ .metadata.labels.stage }}'").replace("VALUE", "a")
+        )),
+    ] {
+        let report = lint(&[("a.yaml", &fleet), ("d.yaml", &one), ("c/x/y", "")]);
+        let line = fleet.lines().nth(8).unwrap();
+        let column = u32::try_from(line.find("{{").or_else(|| line.find(encoded)).unwrap()).unwrap() + 1;
+        assert_eq!(places(&report), [("SB0511", "a.yaml", 9, column)], "{fleet}");
+    }
+}
+
+#[test]
+fn two_manifests_of_one_device_are_told_to_be_one() {
+    let one = device("{role: kiosk}");
+    let report = lint(&[("a.yaml", &one), ("b.yaml", &one)]);
+    assert_eq!(places(&report), [("SB0501", "b.yaml", 4, 9)]);
+    let diagnostic = &report.diagnostics[0];
+    assert!(diagnostic.message.contains("a.yaml:4:9"), "{}", diagnostic.message);
+    assert!(diagnostic.hint.as_deref().is_some_and(|hint| hint.contains("one machine")), "{:?}", diagnostic.hint);
+}
+
+#[test]
+fn a_credential_in_a_file_is_found_where_it_stands() {
+    let key = "aws_key = AKIA1234567890ABCDEF";
+    let report = lint(&[("a.yaml", &content(&["[default]", key]))]);
+    assert_eq!(places(&report), [("SB0512", "a.yaml", 16, 27)]);
+    assert_eq!(report.diagnostics[0].end_column, 47);
+    assert!(!report.diagnostics[0].message.contains("AKIA"), "{}", report.diagnostics[0].message);
+    let device =
+        format!("{}spec: {{config: [{{name: a, inline: [{{path: /etc/a, content: '{key}'}}]}}]}}\n", device("{}"));
+    assert_eq!(places(&lint(&[("d.yaml", &device)])), [("SB0512", "d.yaml", 6, 71)]);
 }
 
 #[test]

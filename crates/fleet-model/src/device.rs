@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, ObjectMeta};
+use crate::{
+    Application, Condition, DeviceConsole, DeviceDecommission, ObjectMeta, OsSpec, ResourceMonitor, SystemdSpec,
+    UpdatePolicy,
+};
 
 /// Annotation keys on devices that are part of the agent protocol, and ours.
 pub mod annotations {
@@ -49,34 +52,34 @@ pub struct Device {
 /// What a device should be.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeviceSpec {
     /// The operating-system image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub os: Option<serde_json::Value>,
+    pub os: Option<OsSpec>,
     /// Files on the device, from several providers; where two provide one path the later one wins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Vec<ConfigProvider>>,
     /// Workloads on the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub applications: Option<Vec<serde_json::Value>>,
+    pub applications: Option<Vec<Application>>,
     /// The systemd units to report on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub systemd: Option<serde_json::Value>,
+    pub systemd: Option<SystemdSpec>,
     /// Resource monitors with their alert rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Vec<serde_json::Value>>,
+    pub resources: Option<Vec<ResourceMonitor>>,
     /// When downloads and updates may start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub update_policy: Option<serde_json::Value>,
+    pub update_policy: Option<UpdatePolicy>,
     /// Set by the service only: consoles that wait for the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(skip))]
-    pub consoles: Option<Vec<serde_json::Value>>,
+    pub consoles: Option<Vec<DeviceConsole>>,
     /// Set by the service only: the device is to leave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(skip))]
-    pub decommissioning: Option<serde_json::Value>,
+    pub decommissioning: Option<DeviceDecommission>,
 }
 
 /// A named provider of files.
@@ -100,9 +103,9 @@ pub enum ConfigSource {
     /// Files of a directory, or one file, in a Git repository.
     GitRef(GitRef),
     /// One file from a web server.
-    HttpRef(serde_json::Value),
+    HttpRef(HttpRef),
     /// Files from a Kubernetes secret.
-    SecretRef(serde_json::Value),
+    SecretRef(SecretRef),
 }
 
 /// Files in a Git repository.
@@ -118,6 +121,39 @@ pub struct GitRef {
     /// A directory, laid over `/` of the device, or one file, which lands at `/<its name>`. Relative to the
     /// repository's root; a leading `/` is allowed.
     pub path: String,
+}
+
+/// One file from a web server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpRef {
+    /// The name of a Repository of type `http`.
+    pub repository: String,
+    /// Appended to the Repository's URL; may have a query. May have placeholders in a fleet's template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suffix: Option<String>,
+    /// Absolute path of the file on the device. May have placeholders in a fleet's template.
+    pub file_path: String,
+}
+
+/// The entries of a Kubernetes secret, each as a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretRef {
+    /// The secret's name. May have placeholders in a fleet's template.
+    pub name: String,
+    /// The secret's namespace. May have placeholders in a fleet's template.
+    pub namespace: String,
+    /// Absolute path of the directory on the device. May have placeholders in a fleet's template.
+    pub mount_path: String,
+    /// Owner of the files: a name or a numeric id; `root` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Group of the files: a name or a numeric id; `root` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 /// One file on a device.

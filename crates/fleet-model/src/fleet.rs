@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, DeviceSpec, LabelSelector, ObjectMeta};
+use crate::{Condition, DeviceSpec, LabelSelector, ObjectMeta, RolloutPolicy};
 
 /// A fleet of devices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub struct FleetSpec {
     pub template: FleetTemplate,
     /// How a new template reaches the devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollout_policy: Option<serde_json::Value>,
+    pub rollout_policy: Option<RolloutPolicy>,
 }
 
 /// The template of a fleet's devices.

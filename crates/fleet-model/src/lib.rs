@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod application;
 mod condition;
 mod device;
 mod diagnostic;
@@ -14,17 +15,27 @@ mod ids;
 mod labels;
 mod manifest;
 mod meta;
+mod monitor;
+mod os;
 mod policy;
 mod repository;
+mod rollout;
 mod selector;
 mod source;
 mod status_body;
+mod sync_policy;
+mod update;
 
 pub use access::{Role, local_token};
+pub use application::{
+    AppType, Application, ApplicationFile, ApplicationResources, ApplicationVolume, ComposeApplication,
+    ContainerApplication, DesiredState, HelmApplication, PullPolicy, QuadletApplication, ReclaimPolicy, ResourceLimits,
+    VmApplication, VolumeImage, VolumeMount,
+};
 pub use condition::{Condition, ConditionStatus, set_condition};
 pub use device::{
     ConfigProvider, ConfigSource, ConfigStatus, ContentEncoding, Device, DeviceSpec, DeviceStatus, FileSpec, GitRef,
-    RenderedDevice, StatusWord, SystemInfo, annotations,
+    HttpRef, RenderedDevice, SecretRef, StatusWord, SystemInfo, annotations,
 };
 pub use diagnostic::{Diagnostic, Severity};
 pub use enrollment::{
@@ -37,11 +48,16 @@ pub use ids::{CommitId, DeviceName, Digest, IdError, OrgId, RenderedVersion, Res
 pub use labels::{LabelError, Labels, validate_label_key, validate_label_value};
 pub use manifest::{API_VERSION, Kind, Manifest, SHOREBASE_API_VERSION};
 pub use meta::{ListMeta, ObjectMeta, ResourceList};
-pub use policy::{EnrollmentPolicy, EnrollmentPolicySpec, EnrollmentRule, RuleMatch, SyncPolicy, SyncPolicySpec};
+pub use monitor::{AlertRule, AlertSeverity, DiskMonitor, LoadMonitor, ResourceMonitor, SystemdSpec};
+pub use os::{CatalogItemRef, OsSpec};
+pub use policy::{EnrollmentPolicy, EnrollmentPolicySpec, EnrollmentRule, RuleMatch};
 pub use repository::{
-    ConditionsStatus, HttpConfig, Repository, RepositorySpec, ResourceSync, ResourceSyncSpec, SELF_REPOSITORY,
-    SshConfig,
+    AccessMode, BaseImage, ConditionsStatus, HttpConfig, OciAuth, OciScheme, Repository, RepositorySpec, ResourceSync,
+    ResourceSyncSpec, SELF_REPOSITORY, SshConfig, SyncType,
 };
+pub use rollout::{Batch, BatchLimit, BatchSequence, DeviceSelection, DisruptionBudget, RolloutPolicy};
 pub use selector::{LabelSelector, MatchExpression, MatchOperator, SelectorError};
-pub use source::{Source, SourceSpec, SourceStatus};
+pub use source::{AppliedPlan, AppliedPlanSpec, AppliedPlanStatus, Source, SourcePlan, SourceSpec, SourceStatus};
 pub use status_body::StatusBody;
+pub use sync_policy::{CountLimit, ForcedPush, Limit, Limits, PercentLimit, SyncLimits, SyncPolicy, SyncPolicySpec};
+pub use update::{DecommissionTarget, DeviceConsole, DeviceDecommission, UpdatePolicy, UpdateSchedule};

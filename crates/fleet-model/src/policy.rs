@@ -1,4 +1,4 @@
-//! Our own kinds: who is enrolled without a human, and what a source may do.
+//! Who is enrolled without a human.
 
 use std::collections::BTreeMap;
 
@@ -88,27 +88,6 @@ impl EnrollmentPolicySpec {
         self.rules.iter().find(|rule| rule.matches.matches(name, info))
     }
 }
-
-/// Limits and trust of a source.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct SyncPolicy {
-    /// `shorebase/v1alpha1`.
-    pub api_version: String,
-    /// `SyncPolicy`.
-    pub kind: String,
-    /// Name.
-    pub metadata: ObjectMeta,
-    /// The policy.
-    pub spec: SyncPolicySpec,
-}
-
-/// A sync policy. Its fields arrive with the features that carry them out.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SyncPolicySpec {}
 
 #[cfg(test)]
 mod tests {

@@ -65,21 +65,87 @@ pub enum RepositorySpec {
     Oci {
         /// Host and optional port, without scheme and path.
         registry: String,
-        /// `https` (the default) or `http`.
+        /// How to talk to it; `https` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        scheme: Option<String>,
-        /// `Read` (the default) or `ReadWrite`.
+        scheme: Option<OciScheme>,
+        /// What it may be used for; `Read` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        access_mode: Option<String>,
+        access_mode: Option<AccessMode>,
+        /// Refused: plain-text credential.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        oci_auth: Option<OciAuth>,
+        /// Base64 of the PEM certificates to trust.
+        #[serde(default, rename = "ca.crt", skip_serializing_if = "Option::is_none")]
+        ca_crt: Option<String>,
         /// Do not check the server's certificate.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         skip_server_verification: Option<bool>,
+        /// Images of the registry that people may build upon.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base_images: Option<Vec<BaseImage>>,
     },
+}
+
+/// How to talk to a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum OciScheme {
+    /// Without encryption.
+    Http,
+    /// With TLS.
+    Https,
+}
+
+/// What a registry may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum AccessMode {
+    /// Images are pulled.
+    Read,
+    /// Images are pulled and pushed.
+    ReadWrite,
+}
+
+/// Credentials of a registry, by their type. Refused in a manifest: name a credential in the service's configuration
+/// instead.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "authType", rename_all = "camelCase", deny_unknown_fields)]
+pub enum OciAuth {
+    /// Name and password.
+    Docker {
+        /// The user's name.
+        username: String,
+        /// The password.
+        password: String,
+    },
+}
+
+/// Without the credentials.
+impl std::fmt::Debug for OciAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OciAuth").finish_non_exhaustive()
+    }
+}
+
+/// An image that people may build upon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BaseImage {
+    /// The image's name in the registry, unique in the list.
+    pub image_name: String,
+    /// The tags to choose from, at least one.
+    pub tags: Vec<String>,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
 }
 
 /// HTTP settings of a repository. Credentials in plain text are refused in a manifest: name a credential in the
 /// service's configuration instead.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpConfig {
@@ -106,8 +172,17 @@ pub struct HttpConfig {
     pub tls_key: Option<String>,
 }
 
+/// Without the credentials.
+impl std::fmt::Debug for HttpConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpConfig")
+            .field("skip_server_verification", &self.skip_server_verification)
+            .finish_non_exhaustive()
+    }
+}
+
 /// SSH settings of a repository.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SshConfig {
@@ -120,6 +195,15 @@ pub struct SshConfig {
     /// Do not check the host key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip_server_verification: Option<bool>,
+}
+
+/// Without the credentials.
+impl std::fmt::Debug for SshConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SshConfig")
+            .field("skip_server_verification", &self.skip_server_verification)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Brings a repository's manifests in as one more source.
@@ -146,13 +230,40 @@ pub struct ResourceSync {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ResourceSyncSpec {
-    /// `fleet`, the default and only type.
+    /// What is brought in; `fleet` when absent.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    pub sync_type: Option<String>,
+    pub sync_type: Option<SyncType>,
     /// The name of a Repository of type `git`.
     pub repository: String,
     /// Branch, tag or commit.
     pub target_revision: String,
     /// A directory or a file in the repository.
     pub path: String,
+}
+
+/// Which kind of thing a resource sync brings in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum SyncType {
+    /// Manifests of every kind.
+    Fleet,
+    /// Catalogues and their items.
+    Catalog,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_do_not_print() {
+        for text in [
+            r#"{"type":"git","url":"https://h/r","httpConfig":{"username":"s3cret","password":"s3cret","token":"s3cret","tls.crt":"s3cret","tls.key":"s3cret"},"sshConfig":{"sshPrivateKey":"s3cret","privateKeyPassphrase":"s3cret"}}"#,
+            r#"{"type":"oci","registry":"h","ociAuth":{"authType":"docker","username":"s3cret","password":"s3cret"}}"#,
+        ] {
+            let spec: RepositorySpec = serde_json::from_str(text).unwrap();
+            assert!(!format!("{spec:?}").contains("s3cret"), "{spec:?}");
+        }
+    }
 }

@@ -55,4 +55,61 @@ pub struct SourceStatus {
     /// Findings in the observed commit.
     #[serde(default)]
     pub diagnostics: Vec<Diagnostic>,
+    /// What the applied commit changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<SourcePlan>,
+}
+
+/// The plan of a source's applied commit, in short.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourcePlan {
+    /// Digest of the plan: `fleetctl plan` gives the same for the same change and devices.
+    pub digest: String,
+    /// The commit.
+    pub commit: String,
+    /// Counts, and one sentence for people.
+    pub summary: serde_json::Value,
+}
+
+/// What an applied commit changed, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedPlan {
+    /// `shorebase/v1alpha1`.
+    pub api_version: String,
+    /// `Plan`.
+    pub kind: String,
+    /// The commit as the name, the source as the owner, when it was made.
+    pub metadata: ObjectMeta,
+    /// Which change.
+    pub spec: AppliedPlanSpec,
+    /// What it means.
+    pub status: AppliedPlanStatus,
+}
+
+/// The change that a plan is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedPlanSpec {
+    /// The source.
+    pub source: String,
+    /// The commit that was applied.
+    pub commit: String,
+    /// The commit the source was at before; absent for its first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_commit: Option<String>,
+}
+
+/// What a change means.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedPlanStatus {
+    /// Digest of the plan.
+    pub digest: String,
+    /// Counts, and one sentence for people.
+    pub summary: serde_json::Value,
+    /// Objects, and groups of devices with what each gets; not in lists. Names are cut short where there are very many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<serde_json::Value>,
 }

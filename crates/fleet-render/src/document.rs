@@ -4,24 +4,38 @@
 //! [`Prepared`] does what is the same for all devices of a fleet once; [`Prepared::input_key`] tells which devices
 //! share a document, so that it is made once for all of them.
 //!
-//! Placeholders are evaluated in paths and contents of inline files, in `gitRef.path` and in `os.image`. The other
-//! parts of a specification are taken as they are. Contents of files in Git are never evaluated.
+//! Placeholders are evaluated in the templates of fleets, and there in
+//!
+//! - `os.image`,
+//! - `config[].inline[].path` and `.content`, and `config[].gitRef.path`,
+//! - `applications[].image`, `.inline[].path` and `.content`, values of `.envVars`, `.volumes[].image.reference`.
+//!
+//! Contents in base64 are decoded, evaluated and encoded again. What comes out is checked again for each device. All
+//! else is text and stays as it was written: `{{` in a name, a port or a Helm value means nothing, and neither do
+//! contents of files in Git. Configuration from `httpRef` and `secretRef`, and placeholders in
+//! `gitRef.targetRevision`, are valid and not fetched yet: [`Problem::Unsupported`].
 
 use std::hash::Hash;
 
 use fleet_model::{DeviceSpec, Digest, Labels};
 
+mod applications;
 mod compose;
+mod outline;
 mod paths;
 mod prepare;
 mod problem;
+mod resolve;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use compose::written_size;
+pub use outline::{Outline, OutlineFile};
 pub use paths::{OwnerProblem, PathProblem, PathReason, check_device_path, check_owner, literal_prefix};
 pub use problem::{Place, PrepareError, Problem, RenderError};
+pub(crate) use resolve::{Resolved, ResolvedFile, Slot};
 pub use tree::{PinnedFile, PinnedInputs, PinnedTree};
 
 use crate::template::{Inputs, Subject};
@@ -37,11 +51,14 @@ pub const MAX_INLINE_BYTES: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Prepared {
     providers: Vec<prepare::Provider>,
+    /// `None` where the specification has no list.
+    applications: Option<Vec<applications::ApplicationPlan>>,
     os: prepare::OsPlan,
-    frame: prepare::Frame,
+    /// Canonical JSON of the other fields, by name.
+    others: Vec<(&'static str, Vec<u8>)>,
     inputs: Inputs,
     /// Which file lands where, when no path depends on the device.
-    layout: Option<compose::Layout>,
+    layout: Option<resolve::Layout>,
 }
 
 /// Without the contents, which may be secret.
@@ -99,6 +116,19 @@ impl Prepared {
         let body = compose::body(self, subject)?;
         let digest = Digest::of(&body);
         Ok(Rendered { body, digest })
+    }
+
+    /// What the document of one device says, part by part, with contents.
+    ///
+    /// # Errors
+    /// As [`Prepared::render`], except that the size of the written document is not looked at.
+    pub fn outline(&self, subject: &Subject<'_>) -> Result<Outline, RenderError> {
+        Ok(outline::outline(&self.resolve(subject)?, self))
+    }
+
+    /// As [`Prepared::outline`], without copies.
+    pub(crate) fn resolve(&self, subject: &Subject<'_>) -> Result<Resolved<'_>, RenderError> {
+        resolve::resolve(self, subject)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Fleets, their immutable revisions, and the pinned files of those: content-addressed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use fleet_model::{Digest, LabelSelector, OrgId};
 use serde::{Deserialize, Serialize};
@@ -189,37 +190,43 @@ pub async fn known_revisions(
     Ok(known)
 }
 
-/// Reads a revision.
+/// Reads revisions, given as (fleet, name). Those that are not stored are not in the answer.
 ///
 /// # Errors
 /// When the database fails or holds what no revision can be.
-pub async fn find_revision(
+pub async fn find_revisions(
     connection: &mut PgConnection,
     org: OrgId,
-    fleet: &str,
-    name: &str,
-) -> StoreResult<Option<RevisionRow>> {
-    let row = sqlx::query!(
-        r#"select fleet, name, digest, template, inputs as "inputs: Json<Vec<PinnedInput>>", source, commit_id
-           from desired.fleet_revisions where org_id = $1 and fleet = $2 and name = $3"#,
+    wanted: &[(String, String)],
+) -> StoreResult<Vec<RevisionRow>> {
+    let fleets: Vec<String> = wanted.iter().map(|(fleet, _)| fleet.clone()).collect();
+    let names: Vec<String> = wanted.iter().map(|(_, name)| name.clone()).collect();
+    let rows = sqlx::query!(
+        r#"select r.fleet, r.name, r.digest, r.template, r.inputs as "inputs: Json<Vec<PinnedInput>>", r.source,
+                  r.commit_id
+           from desired.fleet_revisions r
+           join unnest($2::text[], $3::text[]) as wanted (fleet, name)
+             on r.fleet = wanted.fleet and r.name = wanted.name
+           where r.org_id = $1"#,
         org.as_uuid(),
-        fleet,
-        name,
+        &fleets,
+        &names,
     )
-    .fetch_optional(connection)
+    .fetch_all(connection)
     .await?;
-    row.map(|row| {
-        Ok(RevisionRow {
-            digest: parse_digest(&row.digest, "fleet_revisions.digest")?,
-            fleet: row.fleet,
-            name: row.name,
-            template: row.template,
-            inputs: row.inputs.0,
-            source: row.source,
-            commit: row.commit_id,
+    rows.into_iter()
+        .map(|row| {
+            Ok(RevisionRow {
+                digest: parse_digest(&row.digest, "fleet_revisions.digest")?,
+                fleet: row.fleet,
+                name: row.name,
+                template: row.template,
+                inputs: row.inputs.0,
+                source: row.source,
+                commit: row.commit_id,
+            })
         })
-    })
-    .transpose()
+        .collect()
 }
 
 pub(crate) fn parse_digest(raw: &[u8], what: &'static str) -> StoreResult<Digest> {
@@ -379,38 +386,48 @@ pub struct TreeContent {
     pub path: String,
     /// Permission bits.
     pub mode: u32,
-    /// The contents.
-    pub content: Vec<u8>,
+    /// The contents; files with the same ones share them.
+    pub content: Arc<[u8]>,
 }
 
-/// Reads a tree with all its contents.
+/// Reads trees with all their contents. Trees that are missing, or lack a content, are not in the answer.
 ///
 /// # Errors
-/// When the database fails, or the tree or one of its contents is missing.
-pub async fn load_tree(connection: &mut PgConnection, digest: Digest) -> StoreResult<Vec<TreeContent>> {
-    let missing = |reason: String| StoreError::Corrupt { what: "file_trees", reason };
-    let entries = sqlx::query_scalar!(
-        r#"select entries as "entries: Json<Vec<TreeFile>>" from desired.file_trees where digest = $1"#,
-        digest.as_bytes(),
+/// When the database fails.
+pub async fn load_trees(
+    connection: &mut PgConnection,
+    digests: &[Digest],
+) -> StoreResult<HashMap<Digest, Vec<TreeContent>>> {
+    let wanted: Vec<Vec<u8>> = digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+    let trees = sqlx::query!(
+        r#"select digest, entries as "entries: Json<Vec<TreeFile>>" from desired.file_trees where digest = any($1)"#,
+        &wanted,
     )
-    .fetch_optional(&mut *connection)
-    .await?
-    .ok_or_else(|| missing(format!("tree {digest} is missing")))?
-    .0;
-    let wanted: Vec<Vec<u8>> = entries.iter().map(|e| e.digest.as_bytes().to_vec()).collect();
-    let mut contents = HashMap::new();
-    for row in sqlx::query!("select digest, content from desired.blobs where digest = any($1)", &wanted)
+    .fetch_all(&mut *connection)
+    .await?;
+    let named: BTreeSet<Digest> = trees.iter().flat_map(|tree| &tree.entries.0).map(|entry| entry.digest).collect();
+    let named: Vec<Vec<u8>> = named.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+    let mut contents: HashMap<Digest, Arc<[u8]>> = HashMap::new();
+    for row in sqlx::query!("select digest, content from desired.blobs where digest = any($1)", &named)
         .fetch_all(connection)
         .await?
     {
-        contents.insert(parse_digest(&row.digest, "blobs.digest")?, row.content);
+        contents.insert(parse_digest(&row.digest, "blobs.digest")?, row.content.into());
     }
-    entries
-        .into_iter()
-        .map(|entry| {
-            let content =
-                contents.get(&entry.digest).ok_or_else(|| missing(format!("content {} is missing", entry.digest)))?;
-            Ok(TreeContent { path: entry.path, mode: entry.mode, content: content.clone() })
-        })
-        .collect()
+    let mut loaded = HashMap::new();
+    for tree in trees {
+        let files: Option<Vec<TreeContent>> = tree
+            .entries
+            .0
+            .into_iter()
+            .map(|entry| {
+                let content = Arc::clone(contents.get(&entry.digest)?);
+                Some(TreeContent { path: entry.path, mode: entry.mode, content })
+            })
+            .collect();
+        if let Some(files) = files {
+            loaded.insert(parse_digest(&tree.digest, "file_trees.digest")?, files);
+        }
+    }
+    Ok(loaded)
 }

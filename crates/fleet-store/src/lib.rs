@@ -12,15 +12,18 @@ mod enrollments;
 mod error;
 mod events;
 mod fleets;
+mod inventory;
 mod lease;
 mod manifests;
 mod notify;
+mod plans;
 pub mod read_devices;
 pub mod read_enrollments;
 pub mod read_events;
 pub mod read_filter;
 pub mod read_fleets;
 pub mod read_manifests;
+pub mod read_plans;
 pub mod read_sources;
 mod signing_requests;
 mod sources;
@@ -45,25 +48,27 @@ pub use enrollments::{
 pub use error::{StoreError, StoreResult};
 pub use events::{NewEvent, record_event};
 pub use fleets::{
-    DependencySeen, FleetRow, PinnedInput, RevisionRow, TreeContent, TreeFile, find_revision, insert_blobs,
-    insert_revision, insert_tree, known_blobs, known_revisions, list_fleets, load_tree, record_dependency,
+    DependencySeen, FleetRow, PinnedInput, RevisionRow, TreeContent, TreeFile, find_revisions, insert_blobs,
+    insert_revision, insert_tree, known_blobs, known_revisions, list_fleets, load_trees, record_dependency,
     replace_fleets, source_dependencies, source_has_problems,
 };
+pub use inventory::{DeviceManifest, EnrolledDevice, count_known_devices, device_manifests, enrolled_devices};
 pub use jiff_sqlx::Timestamp as Ts;
 pub use lease::{Lease, LeaseName};
 pub use manifests::{
-    ManifestChanges, ManifestPlace, ManifestRow, StoredManifest, count_manifests, manifest_documents,
-    manifests_elsewhere, replace_manifests,
+    ManifestChanges, ManifestPlace, ManifestRow, ManifestState, ManifestStates, StoredManifest, count_manifests,
+    manifest_documents, manifests_elsewhere, replace_manifests, stored_manifests,
 };
 pub use notify::{Channel, Listener};
+pub use plans::{KEEP_PLANS, PlanRow, record_plan};
 pub use signing_requests::{
     SignedRequest, has_revoked_certificate, insert_signed_request, is_certificate_revoked, lock_device_certificates,
     revoke_device_certificates,
 };
 pub use sources::{
-    ORIGIN_CONFIG, Observation, SourceDefinition, SourceRow, Verdict, forget_positions_except, last_position,
-    list_sources, lock_source, orphaned_sources, put_source, record_applied, record_commit, record_observation,
-    remove_source, source_origin, unsettled_sources,
+    ORIGIN_CONFIG, Observation, SourceDefinition, SourcePosition, SourceRow, Verdict, forget_positions_except,
+    last_position, list_sources, lock_source, orphaned_sources, put_source, record_applied, record_commit,
+    record_observation, remove_source, source_origin, unsettled_sources,
 };
 pub use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 pub use store::{ConnectOptions, Store};

@@ -6,6 +6,7 @@ use fleet_model::{CommitId, Digest, Kind, OrgId};
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use crate::fleets::parse_digest;
 use crate::{StoreError, StoreResult};
 
 /// A manifest to store.
@@ -105,28 +106,38 @@ pub struct ManifestChanges {
 
 /// What is stored of a manifest, without its document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stored {
-    file: String,
-    line: i32,
-    end_line: i32,
-    digest: Vec<u8>,
-    revision: Option<String>,
-    problem: Option<String>,
+pub struct ManifestState {
+    /// Path from the repository's root.
+    pub file: String,
+    /// First line, from 1.
+    pub line: u32,
+    /// Last line, from 1.
+    pub end_line: u32,
+    /// Digest of the document's canonical form.
+    pub digest: Digest,
+    /// For a device with a specification of its own: its revision.
+    pub revision: Option<String>,
+    /// Why it could not be carried out.
+    pub problem: Option<String>,
 }
 
-impl Stored {
-    fn is(&self, row: &ManifestRow) -> bool {
+impl ManifestState {
+    /// Whether `row` says the same.
+    pub fn is(&self, row: &ManifestRow) -> bool {
         self.file == row.file
-            && self.line == from_line(row.line)
-            && self.end_line == from_line(row.end_line)
-            && self.digest == row.digest.as_bytes()
+            && self.line == row.line
+            && self.end_line == row.end_line
+            && self.digest == row.digest
             && self.revision == row.revision
             && self.problem == row.problem
     }
 }
 
-/// Makes `rows` the complete set of the source's manifests; only what differs is sent. A generation grows when its
-/// document changes.
+/// The manifests of a source, by kind and name.
+pub type ManifestStates = BTreeMap<(Kind, String), ManifestState>;
+
+/// Makes `rows` the complete set of the source's manifests; only what differs from `stored`, which
+/// [`stored_manifests`] gives, is sent. A generation grows when its document changes.
 ///
 /// # Errors
 /// When the database fails.
@@ -135,9 +146,9 @@ pub async fn replace_manifests(
     org: OrgId,
     source: &str,
     commit: &CommitId,
+    mut stored: ManifestStates,
     rows: &[ManifestRow],
 ) -> StoreResult<ManifestChanges> {
-    let mut stored = stored_manifests(connection, org, source).await?;
     let mut changed = Vec::new();
     for row in rows {
         match stored.remove(&(row.kind, row.name.clone())) {
@@ -153,11 +164,11 @@ pub async fn replace_manifests(
     Ok(ManifestChanges { written: changed.into_iter().map(|row| (row.kind, row.name.clone())).collect(), removed })
 }
 
-async fn stored_manifests(
-    connection: &mut PgConnection,
-    org: OrgId,
-    source: &str,
-) -> StoreResult<BTreeMap<(Kind, String), Stored>> {
+/// What is stored of a source's manifests.
+///
+/// # Errors
+/// When the database fails or holds what no manifest can be.
+pub async fn stored_manifests(connection: &mut PgConnection, org: OrgId, source: &str) -> StoreResult<ManifestStates> {
     let rows = sqlx::query!(
         "select kind, name, file, line, end_line, digest, revision, problem from desired.manifests
          where org_id = $1 and source = $2",
@@ -168,11 +179,11 @@ async fn stored_manifests(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let stored = Stored {
+            let stored = ManifestState {
                 file: row.file,
-                line: row.line,
-                end_line: row.end_line,
-                digest: row.digest,
+                line: to_line(row.line),
+                end_line: to_line(row.end_line),
+                digest: parse_digest(&row.digest, "manifests.digest")?,
                 revision: row.revision,
                 problem: row.problem,
             };

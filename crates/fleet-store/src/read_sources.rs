@@ -31,6 +31,10 @@ pub struct SourceRecord {
     pub conditions: Json<Vec<Condition>>,
     /// Findings in the observed commit.
     pub diagnostics: Json<Vec<Diagnostic>>,
+    /// Digest of the applied commit's plan, 32 bytes.
+    pub plan_digest: Option<Vec<u8>>,
+    /// Its summary.
+    pub plan_summary: Option<serde_json::Value>,
 }
 
 /// All sources by name; there are few.
@@ -52,10 +56,13 @@ pub async fn get(pool: &PgPool, org: OrgId, name: &str) -> StoreResult<Option<So
 async fn select(pool: &PgPool, org: OrgId, name: Option<&str>) -> StoreResult<Vec<SourceRecord>> {
     Ok(sqlx::query_as!(
         SourceRecord,
-        r#"select name, origin, url, revision, path, observed_commit, applied_commit, applied_at as "applied_at: Ts",
-             last_polled_at as "last_polled_at: Ts", conditions as "conditions: Json<Vec<Condition>>",
-             diagnostics as "diagnostics: Json<Vec<Diagnostic>>"
-           from desired.sources where org_id = $1 and ($2::text is null or name = $2) order by name"#,
+        r#"select s.name, s.origin, s.url, s.revision, s.path, s.observed_commit, s.applied_commit,
+             s.applied_at as "applied_at: Ts", s.last_polled_at as "last_polled_at: Ts",
+             s.conditions as "conditions: Json<Vec<Condition>>", s.diagnostics as "diagnostics: Json<Vec<Diagnostic>>",
+             p.digest as "plan_digest?", p.summary as "plan_summary?"
+           from desired.sources s
+             left join desired.plans p on p.org_id = s.org_id and p.source = s.name and p.commit_id = s.applied_commit
+           where s.org_id = $1 and ($2::text is null or s.name = $2) order by s.name"#,
         org.as_uuid(),
         name,
     )

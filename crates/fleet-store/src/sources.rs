@@ -117,6 +117,7 @@ pub async fn remove_source(connection: &mut PgConnection, org: OrgId, name: &str
         "delete from desired.manifests where org_id = $1 and source = $2",
         "delete from desired.fleets where org_id = $1 and source = $2",
         "delete from desired.commits where org_id = $1 and source = $2",
+        "delete from desired.plans where org_id = $1 and source = $2",
         "delete from source_positions where org_id = $1 and source = $2",
         "delete from desired.sources where org_id = $1 and name = $2",
     ] {
@@ -189,19 +190,36 @@ pub async fn lock_source(
     row.map(|commit| commit.map(|id| parse_commit(&id)).transpose()).transpose()
 }
 
+/// Which commit of a source was applied last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourcePosition {
+    /// The commit.
+    pub commit: CommitId,
+    /// The commit whose lint configuration judged it; `None` when that was its own.
+    pub lint_commit: Option<CommitId>,
+}
+
 /// The commit of a source that was applied last, also after desired state was dropped.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn last_position(connection: &mut PgConnection, org: OrgId, source: &str) -> StoreResult<Option<CommitId>> {
-    let commit = sqlx::query_scalar!(
-        "select commit_id from source_positions where org_id = $1 and source = $2",
+pub async fn last_position(
+    connection: &mut PgConnection,
+    org: OrgId,
+    source: &str,
+) -> StoreResult<Option<SourcePosition>> {
+    let row = sqlx::query!(
+        "select commit_id, lint_commit from source_positions where org_id = $1 and source = $2",
         org.as_uuid(),
         source,
     )
     .fetch_optional(connection)
     .await?;
-    commit.map(|id| parse_commit(&id)).transpose()
+    row.map(|row| {
+        let lint_commit = row.lint_commit.map(|id| parse_commit(&id)).transpose()?;
+        Ok(SourcePosition { commit: parse_commit(&row.commit_id)?, lint_commit })
+    })
+    .transpose()
 }
 
 /// Sources that had manifests and, since desired state was dropped, have none again yet: what they say of devices is not
@@ -230,7 +248,7 @@ pub async fn unsettled_sources(connection: &mut PgConnection, org: OrgId) -> Sto
     Ok(waiting)
 }
 
-/// Moves a source to a commit; the last statement of an apply.
+/// Moves a source to a commit that the lint configuration of `lint_commit` judged; the last statement of an apply.
 ///
 /// # Errors
 /// When the database fails.
@@ -240,6 +258,7 @@ pub async fn record_applied(
     org: OrgId,
     source: &SourceDefinition,
     commit: &CommitId,
+    lint_commit: Option<&CommitId>,
     at: Ts,
     manifests: usize,
     conditions: &[Condition],
@@ -260,14 +279,17 @@ pub async fn record_applied(
     .execute(&mut *connection)
     .await?;
     sqlx::query!(
-        "insert into source_positions (org_id, source, origin, commit_id, manifests) values ($1, $2, $3, $4, $5)
+        "insert into source_positions (org_id, source, origin, commit_id, manifests, lint_commit)
+         values ($1, $2, $3, $4, $5, $6)
          on conflict (org_id, source) do update
-           set origin = excluded.origin, commit_id = excluded.commit_id, manifests = excluded.manifests",
+           set origin = excluded.origin, commit_id = excluded.commit_id, manifests = excluded.manifests,
+               lint_commit = excluded.lint_commit",
         org.as_uuid(),
         source.name,
         source.origin,
         commit.as_str(),
         i64::try_from(manifests).unwrap_or(i64::MAX),
+        lint_commit.map(CommitId::as_str),
     )
     .execute(connection)
     .await?;

@@ -32,6 +32,7 @@ static PROJECTIONS: [Projection; 2] = [
             "fleet_revisions",
             "fleets",
             "manifests",
+            "plans",
             "sources",
         ],
     },

@@ -1,22 +1,26 @@
 //! One transaction moves a source from one commit to the next: manifests, fleets, revisions, further sources, and the
 //! devices they concern. A crash leaves exactly the one or the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, OrgId};
 use fleet_store::{
-    Channel, DeviceScope, FleetRow, Lease, ManifestPlace, NewEvent, PgConnection, SourceDefinition, Store, StoreError,
-    Ts, Verdict, count_manifests, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions,
-    list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, orphaned_sources,
-    put_source, record_applied, record_commit, record_event, remove_source, replace_fleets, replace_manifests,
-    source_origin, unsettled_sources,
+    Channel, DeviceScope, FleetRow, Lease, ManifestPlace, NewEvent, PgConnection, PlanRow, SourceDefinition, Store,
+    StoreError, Ts, Verdict, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets,
+    lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, orphaned_sources, put_source,
+    record_applied, record_commit, record_event, record_plan, remove_source, replace_fleets, replace_manifests,
+    source_origin, stored_manifests, unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;
 use tracing::info;
 
 use crate::desired::Desired;
-use crate::reconcile::{ReconcileOutcome, RevisionCache, reconcile_devices};
+use crate::planning::{self, Planner};
+use crate::reconcile::{ReconcileOutcome, reconcile_devices};
+use crate::revisions::{Ready, RevisionCache, RevisionKey};
 
 /// Who writes, for whom, and when.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +48,8 @@ pub(crate) struct Application<'a> {
     pub(crate) base: Option<&'a CommitId>,
     /// The commit to move to.
     pub(crate) commit: &'a CommitId,
+    /// The commit whose lint configuration judged it, unless that is its own.
+    pub(crate) lint_commit: Option<&'a CommitId>,
     /// What it says.
     pub(crate) desired: &'a Desired,
     /// Conditions after it is applied.
@@ -61,6 +67,10 @@ pub struct Applied {
     pub revisions: usize,
     /// What happened to devices.
     pub devices: ReconcileOutcome,
+    /// Devices that the plan says get another document.
+    pub planned: usize,
+    /// How long the plan took.
+    pub planning: Duration,
     /// Whether sources came or went.
     pub sources_changed: bool,
 }
@@ -76,7 +86,7 @@ pub(crate) enum ApplyError {
     SourceNameTaken(String),
     /// The commit holds no manifest, and the source has some.
     #[error("the commit holds no manifest and would remove all {0}")]
-    NothingLeft(i64),
+    NothingLeft(usize),
     /// The database failed, or somebody else was faster.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -89,17 +99,21 @@ pub(crate) enum ApplyError {
 pub(crate) async fn apply(writer: Writer<'_>, application: &Application<'_>) -> Result<Applied, ApplyError> {
     let _turn = writer.turn.lock().await;
     let mut transaction = writer.store.begin().await?;
-    let applied = apply_in(&mut transaction, writer, application).await?;
+    let (applied, fresh) = apply_in(&mut transaction, writer, application).await?;
     transaction.commit().await.map_err(StoreError::from)?;
+    writer.cache.keep(&fresh);
     Ok(applied)
 }
+
+/// Revisions that a commit brings, ready to render.
+type Fresh = HashMap<RevisionKey, Arc<Ready>>;
 
 async fn apply_in(
     connection: &mut PgConnection,
     writer: Writer<'_>,
     application: &Application<'_>,
-) -> Result<Applied, ApplyError> {
-    let Application { source: definition, base, commit, desired, conditions, diagnostics } = application;
+) -> Result<(Applied, Fresh), ApplyError> {
+    let Application { source: definition, base, commit, lint_commit, desired, conditions, diagnostics } = application;
     let source = definition.name.as_str();
     let (org, at) = (writer.org, Ts::from(writer.now));
     lock_device_changes(connection).await?;
@@ -113,22 +127,19 @@ async fn apply_in(
     if !elsewhere.is_empty() {
         return Err(ApplyError::DefinedElsewhere(elsewhere));
     }
-    if objects.is_empty() {
-        let existing = count_manifests(connection, org, source).await?;
-        if existing > 0 {
-            return Err(ApplyError::NothingLeft(existing));
-        }
-    }
-    store_contents(connection, desired).await?;
-    let known = known_revisions(connection, org, &desired.revisions).await?;
-    let mut revisions = 0;
-    for revision in &desired.revisions {
-        if !known.contains(&(revision.fleet.clone(), revision.name.clone())) {
-            revisions += usize::from(insert_revision(connection, org, revision).await?);
-        }
+    let stored = stored_manifests(connection, org, source).await?;
+    if objects.is_empty() && !stored.is_empty() {
+        return Err(ApplyError::NothingLeft(stored.len()));
     }
     let before = list_fleets(connection, org).await?;
-    let changes = replace_manifests(connection, org, source, commit, &desired.manifests).await?;
+    let started = Instant::now();
+    let planner = Planner { org, source, stored: &stored, fleets: &before, desired, cache: writer.cache };
+    let plan = planner.plan(connection).await?;
+    let planning = started.elapsed();
+    store_contents(connection, desired).await?;
+    let fresh = store_revisions(connection, org, desired).await?;
+    let revisions = fresh.len();
+    let changes = replace_manifests(connection, org, source, commit, stored, &desired.manifests).await?;
     replace_fleets(connection, org, source, &before, &desired.fleets).await?;
     let sources_changed = replace_child_sources(connection, org, source, desired).await?;
     let after = list_fleets(connection, org).await?;
@@ -143,7 +154,7 @@ async fn apply_in(
     } else {
         match scope(&before, &after, devices_changed || first || sources_changed) {
             None => ReconcileOutcome::default(),
-            Some(scope) => reconcile_devices(connection, org, &scope, first, at, writer.cache).await?,
+            Some(scope) => reconcile_devices(connection, org, &scope, first, at, &fresh, writer.cache).await?,
         }
     };
     if sources_changed || first {
@@ -156,14 +167,28 @@ async fn apply_in(
     }
     let manifests = changes.written.len() + changes.removed.len();
     let news = record_commit(connection, org, source, commit, Verdict::Applied, diagnostics, manifests).await?;
+    // The same commit looked at again: what it changed at first is what people want to know.
+    if *base != Some(*commit) || !planning::is_empty(&plan) {
+        let row = PlanRow {
+            source,
+            commit,
+            base: *base,
+            digest: plan.digest,
+            summary: planning::stored_summary(&plan),
+            plan: planning::stored_plan(&plan),
+        };
+        record_plan(connection, org, &row, at).await?;
+    }
     if news || manifests > 0 || revisions > 0 {
         let message = format!(
-            "Applied commit {}: {} objects changed, {} removed, {} new fleet revisions, {} devices get a new version",
+            "Applied commit {}: {} objects changed, {} removed, {} new fleet revisions, {} devices get a new version; \
+             plan {}",
             commit.short(),
             changes.written.len(),
             changes.removed.len(),
             revisions,
             devices.new_versions,
+            plan.digest.short(),
         );
         let event = NewEvent {
             kind: "Source",
@@ -172,12 +197,36 @@ async fn apply_in(
             warning: false,
             message: &message,
             actor: "service:syncer",
-            details: Some(json!({"commitHash": commit.as_str(), "changeCount": manifests, "errorCount": 0})),
+            details: Some(json!({
+                "commitHash": commit.as_str(),
+                "changeCount": manifests,
+                "errorCount": 0,
+                "planDigest": plan.digest,
+            })),
         };
         record_event(connection, org, &event).await?;
     }
-    record_applied(connection, org, definition, commit, at, objects.len(), conditions, diagnostics).await?;
-    Ok(Applied { manifests, revisions, devices, sources_changed })
+    record_applied(connection, org, definition, commit, *lint_commit, at, objects.len(), conditions, diagnostics)
+        .await?;
+    let planned = plan.summary.devices.changed;
+    Ok((Applied { manifests, revisions, devices, planned, planning, sources_changed }, fresh))
+}
+
+/// Stores the revisions that are new, and gives them ready to render.
+async fn store_revisions(connection: &mut PgConnection, org: OrgId, desired: &Desired) -> Result<Fresh, StoreError> {
+    let known = known_revisions(connection, org, &desired.revisions).await?;
+    let mut fresh = Fresh::new();
+    for row in &desired.revisions {
+        let key = (row.fleet.clone(), row.name.clone());
+        if known.contains(&key) || !insert_revision(connection, org, row).await? {
+            continue;
+        }
+        if let Some(revision) = desired.prepared.get(&key) {
+            let (source, commit) = (row.source.clone(), row.commit.clone());
+            fresh.insert(key, Arc::new(Ready { revision: Arc::clone(revision), source, commit }));
+        }
+    }
+    Ok(fresh)
 }
 
 async fn store_contents(connection: &mut PgConnection, desired: &Desired) -> Result<(), StoreError> {

@@ -63,14 +63,21 @@ pub(crate) fn unreachable(conditions: &mut Vec<Condition>, error: &GitError, app
 }
 
 /// A commit is applied.
-pub(crate) fn applied(conditions: &mut Vec<Condition>, commit: &str, problems: usize, now: &str) {
+///
+/// `problems` objects wait for other repositories, `waiting` ones for a version of the service that can carry them out.
+pub(crate) fn applied(conditions: &mut Vec<Condition>, commit: &str, problems: usize, waiting: usize, now: &str) {
     reachable(conditions, now);
     let message = format!("commit {commit} is valid");
     set_condition(conditions, Condition::new("Parsed", ConditionStatus::True, "Valid", message, now));
-    let (reason, message) = match problems {
-        0 => ("Applied", format!("commit {commit} is applied")),
-        n => ("AppliedWithProblems", format!("commit {commit} is applied; {n} objects wait for other repositories")),
-    };
+    let objects = |n: usize| if n == 1 { "1 object waits".to_owned() } else { format!("{n} objects wait") };
+    let mut message = format!("commit {commit} is applied");
+    if problems > 0 {
+        message.push_str(&format!("; {} for other repositories", objects(problems)));
+    }
+    if waiting > 0 {
+        message.push_str(&format!("; {} for what this version of the service cannot carry out", objects(waiting)));
+    }
+    let reason = if problems + waiting == 0 { "Applied" } else { "AppliedWithProblems" };
     set_condition(conditions, Condition::new("Ready", ConditionStatus::True, reason, message, now));
 }
 

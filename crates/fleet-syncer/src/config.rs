@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleet_git::{HttpsOptions, Remote, RemoteAuth};
+use fleet_git::{HttpsOptions, Remote, RemoteAuth, SshOptions};
 use fleet_model::{Digest, OrgId};
 use fleet_store::SourceDefinition;
 
 /// How to be let in at the hosts below a URL prefix.
 #[derive(Debug, Clone)]
 pub struct GitCredential {
-    /// Applies to URLs that start with this; the longest match counts. Ends with `/`.
+    /// Applies to URLs that start with this; the longest match counts. Goes beyond the host: `https://host/`, `git@host:`.
     pub url_prefix: String,
     /// How to authenticate.
     pub auth: RemoteAuth,
@@ -18,6 +18,8 @@ pub struct GitCredential {
     pub ca_pem: Option<String>,
     /// Accept any certificate.
     pub skip_verify: bool,
+    /// Key and host keys, for URLs of the SSH kind.
+    pub ssh: SshOptions,
 }
 
 /// Settings of the syncer.
@@ -65,6 +67,7 @@ impl SyncerConfig {
                     skip_verify: credential.skip_verify,
                     ..HttpsOptions::default()
                 },
+                ssh: credential.ssh.clone(),
             },
         }
     }
@@ -81,6 +84,7 @@ mod tests {
             auth: RemoteAuth::Basic { username: user.to_owned(), password: String::from("x").into() },
             ca_pem: None,
             skip_verify: false,
+            ssh: SshOptions::default(),
         };
         let config = SyncerConfig {
             holder: String::new(),

@@ -1,17 +1,18 @@
 //! From a checked commit to rows: manifests, fleets, revisions with their pinned files, and further sources.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fleet_git::GitError;
 use fleet_lint::codes::{self, Code};
 use fleet_lint::{PlacedManifest, TreeReport};
-use fleet_model::{DeviceSpec, Diagnostic, Digest, Fleet, Kind, Manifest, RepositorySpec, ResourceSync};
-use fleet_render::{PinnedInputs, Prepared, canonical, revision_digest, revision_name};
+use fleet_model::{DeviceSpec, Diagnostic, Digest, Fleet, Kind, Labels, Manifest, RepositorySpec, ResourceSync};
+use fleet_render::plan::Revision;
+use fleet_render::{PinnedInputs, Prepared, canonical};
 use fleet_store::{FleetRow, ManifestRow, PinnedInput, RevisionRow, SourceDefinition, TreeFile};
 
 use crate::inputs::{InputProblem, InputReader, ResolvedInput};
-use crate::reconcile::stand_alone_owner;
+use crate::revisions::{RevisionKey, input_facts, stand_alone_owner};
 
 /// Everything a commit says, ready to be written.
 #[derive(Debug, Default)]
@@ -22,6 +23,12 @@ pub(crate) struct Desired {
     pub(crate) fleets: Vec<FleetRow>,
     /// Their revisions, and those of devices with a specification of their own.
     pub(crate) revisions: Vec<RevisionRow>,
+    /// The same, ready to render.
+    pub(crate) prepared: HashMap<RevisionKey, Arc<Revision>>,
+    /// Labels of the devices among the manifests, by name.
+    pub(crate) device_labels: BTreeMap<String, Labels>,
+    /// Fleets with a rollout policy.
+    pub(crate) rollout_policies: BTreeSet<String>,
     /// Pinned directories, by digest.
     pub(crate) trees: BTreeMap<Digest, Vec<TreeFile>>,
     /// Contents of pinned files.
@@ -30,6 +37,8 @@ pub(crate) struct Desired {
     pub(crate) child_sources: Vec<SourceDefinition>,
     /// Objects that wait for other repositories.
     pub(crate) problems: usize,
+    /// Objects that wait for a version of the service that can carry them out.
+    pub(crate) waiting: usize,
 }
 
 /// Why no rows could be made of a commit.
@@ -126,21 +135,37 @@ pub(crate) async fn build(
     let commit = reader.snapshot.commit.to_string();
     for placed in &report.manifests {
         let mut row = manifest_row(placed);
+        let waits = placed.parsed().waits.as_ref();
+        if let Some(waits) = waits {
+            desired.waiting += 1;
+            row.problem = Some(waits.clone());
+        }
         match placed.manifest() {
             Manifest::Fleet(fleet) => {
-                let spec = &fleet.spec.template.spec;
-                let at = "/spec/template/spec";
-                let made = make_revision(placed, spec, at, reader, Prepared::new).await?;
-                let (revision, problem) = desired.take(made, &row.name, source, &commit, &mut findings);
+                if fleet.spec.rollout_policy.is_some() {
+                    desired.rollout_policies.insert(row.name.clone());
+                }
+                let (revision, problem) = match waits {
+                    Some(waits) => (None, Some(waits.clone())),
+                    None => {
+                        let spec = &fleet.spec.template.spec;
+                        let made = make_revision(placed, spec, "/spec/template/spec", reader, Prepared::new).await?;
+                        desired.take(made, &row.name, source, &commit, &mut findings)
+                    }
+                };
+                // A fleet's problem stands in its own row.
+                row.problem = None;
                 desired.fleets.push(fleet_row(fleet, source, revision, problem));
             }
             Manifest::Device(device) => {
-                if let Some(spec) = &device.spec {
+                desired.device_labels.insert(row.name.clone(), device.metadata.labels.clone());
+                if let (Some(spec), None) = (&device.spec, waits) {
                     let made = make_revision(placed, spec, "/spec", reader, Prepared::stand_alone).await?;
                     let owner = stand_alone_owner(&row.name);
                     (row.revision, row.problem) = desired.take(made, &owner, source, &commit, &mut findings);
                 }
             }
+            Manifest::ResourceSync(_) if waits.is_some() => {}
             Manifest::ResourceSync(sync) => match child_source(sync, reader.repositories) {
                 Ok(child) => desired.child_sources.push(child),
                 Err(problem) => {
@@ -157,7 +182,7 @@ pub(crate) async fn build(
 
 /// What became of one specification.
 enum Made {
-    Revision { digest: Digest, template: serde_json::Value, inputs: Vec<ResolvedInput> },
+    Revision { revision: Arc<Revision>, template: serde_json::Value, inputs: Vec<ResolvedInput> },
     Problem(String),
     Finding(Box<Diagnostic>),
 }
@@ -179,22 +204,24 @@ async fn make_revision<E: std::fmt::Display>(
         Err((_, InputProblem::Retry(error))) => return Err(BuildError::Retry(error)),
     };
     let pinned = inputs.iter().map(|input| (input.record.provider.clone(), input.tree.clone())).collect();
-    if let Err(error) = prepare(spec, pinned) {
-        // Files of another repository are not this commit's fault.
-        let own = inputs.iter().all(|input| input.record.repository == fleet_model::SELF_REPOSITORY);
-        let reason = error.to_string();
-        return Ok(match own {
-            true => Made::Finding(Box::new(finding_at(placed, codes::NOT_RENDERABLE, at, reason, None))),
-            false => Made::Problem(reason),
-        });
-    }
-    let trees: Vec<(&str, Digest)> =
-        inputs.iter().map(|input| (input.record.provider.as_str(), input.record.tree)).collect();
-    let digest = revision_digest(spec, &trees);
+    let prepared = match prepare(spec, pinned) {
+        Ok(prepared) => Arc::new(prepared),
+        Err(error) => {
+            // Files of another repository are not this commit's fault.
+            let own = inputs.iter().all(|input| input.record.repository == fleet_model::SELF_REPOSITORY);
+            let reason = error.to_string();
+            return Ok(match own {
+                true => Made::Finding(Box::new(finding_at(placed, codes::NOT_RENDERABLE, at, reason, None))),
+                false => Made::Problem(reason),
+            });
+        }
+    };
+    let facts = inputs.iter().map(|input| input_facts(&input.record)).collect();
+    let revision = Arc::new(Revision::new(spec, prepared, facts));
     let template = serde_json::to_value(spec).map_err(|error| {
         BuildError::Refused(vec![finding_at(placed, codes::NOT_RENDERABLE, at, error.to_string(), None)])
     })?;
-    Ok(Made::Revision { digest, template, inputs })
+    Ok(Made::Revision { revision, template, inputs })
 }
 
 impl Desired {
@@ -216,8 +243,9 @@ impl Desired {
                 self.problems += 1;
                 (None, Some(problem))
             }
-            Made::Revision { digest, template, inputs } => {
-                let name = String::from(revision_name(digest));
+            Made::Revision { revision, template, inputs } => {
+                let (name, digest) = (revision.name.clone(), revision.digest);
+                self.prepared.insert((owner.to_owned(), name.clone()), revision);
                 for input in &inputs {
                     self.keep_tree(input);
                 }

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::metrics::SyncerMetrics;
-use crate::reconcile::RevisionCache;
+use crate::revisions::RevisionCache;
 use crate::source::Shared;
 use crate::work::work;
 

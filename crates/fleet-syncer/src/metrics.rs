@@ -1,7 +1,9 @@
 //! Counters of the syncer.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::source::Step;
 
@@ -15,6 +17,8 @@ pub struct SyncerMetrics {
     pub(crate) new_versions: Counter,
     pub(crate) renders: Counter,
     pub(crate) enrollments: Counter,
+    pub(crate) planned: Counter,
+    pub(crate) planning_seconds: Counter<f64, AtomicU64>,
 }
 
 impl SyncerMetrics {
@@ -29,6 +33,13 @@ impl SyncerMetrics {
         counter("device_versions", "New rendered versions of devices", &metrics.new_versions);
         counter("renders", "Documents rendered; devices with the same inputs share one", &metrics.renders);
         counter("enrollment_requests", "Enrolment requests looked at", &metrics.enrollments);
+        counter(
+            "planned_device_changes",
+            "Devices that plans of applied commits gave another document",
+            &metrics.planned,
+        );
+        let help = "Time spent on plans of applied commits";
+        registry.register_with_unit("planning", help, Unit::Seconds, metrics.planning_seconds.clone());
         metrics
     }
 
@@ -39,6 +50,8 @@ impl SyncerMetrics {
             Step::Applied(applied) => {
                 self.renders.inc_by(u64::try_from(applied.devices.renders).unwrap_or_default());
                 self.new_versions.inc_by(u64::try_from(applied.devices.new_versions).unwrap_or_default());
+                self.planned.inc_by(u64::try_from(applied.planned).unwrap_or_default());
+                self.planning_seconds.inc_by(applied.planning.as_secs_f64());
                 self.applied.inc()
             }
         };

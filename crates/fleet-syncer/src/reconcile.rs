@@ -1,19 +1,19 @@
 //! Brings devices in line with fleets: labels, owner, rendered document. Looks at the whole truth in the database,
 //! so it can run any number of times.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use fleet_model::{Device, DeviceSpec, Digest, Kind, Labels, Manifest, OrgId, RenderedVersion};
-use fleet_render::{InputKey, PinnedFile, PinnedInputs, PinnedTree, Prepared, Subject};
+use fleet_model::{Device, Digest, Kind, Labels, Manifest, OrgId, RenderedVersion};
+use fleet_render::ownership::{Ownership, decide_owner, labels_in_force};
+use fleet_render::{InputKey, Subject};
 use fleet_store::{
-    Channel, DeviceRow, DeviceScope, DeviceUpdate, FleetRow, PgConnection, RevisionRow, StoreError, Ts,
-    devices_in_scope, find_revision, insert_rendered, list_fleets, load_tree, manifest_documents, update_devices,
+    Channel, DeviceRow, DeviceScope, DeviceUpdate, FleetRow, PgConnection, StoreError, Ts, devices_in_scope,
+    insert_rendered, list_fleets, manifest_documents, update_devices,
 };
-
 use tracing::warn;
 
-use crate::ownership::{Ownership, decide_owner, labels_in_force};
+use crate::revisions::{Ready, ReadyRevisions, RevisionCache, RevisionKey, ready_revisions, stand_alone_owner};
 
 /// How many devices are rendered before their documents are written out.
 const CHUNK: usize = 2_000;
@@ -29,40 +29,6 @@ pub struct ReconcileOutcome {
     pub new_versions: usize,
     /// Device rows that were written.
     pub rows: usize,
-}
-
-/// A revision that is ready to render.
-#[derive(Debug)]
-struct Ready {
-    prepared: Prepared,
-    source: String,
-    commit: String,
-}
-
-/// Revisions that were prepared before. They are immutable, so an entry is never wrong, only unused.
-#[derive(Debug, Default)]
-pub(crate) struct RevisionCache(Mutex<HashMap<(String, String), Arc<Ready>>>);
-
-impl RevisionCache {
-    const KEEP: usize = 256;
-
-    fn get(&self, owner: &str, revision: &str) -> Option<Arc<Ready>> {
-        let cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.get(&(owner.to_owned(), revision.to_owned())).cloned()
-    }
-
-    fn put(&self, owner: &str, revision: &str, ready: Arc<Ready>) {
-        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() >= Self::KEEP {
-            cache.clear();
-        }
-        cache.insert((owner.to_owned(), revision.to_owned()), ready);
-    }
-}
-
-/// The name under which a device's own specification has its revisions.
-pub(crate) fn stand_alone_owner(device: &str) -> String {
-    format!("Device/{device}")
 }
 
 /// Everything that decides about devices, read in one transaction.
@@ -100,16 +66,16 @@ impl Truth {
     fn decide(&self, device: &DeviceRow) -> Decision {
         let manifest_labels = self.inventory.get(&device.name).map(|entry| &entry.labels);
         let labels = labels_in_force(&device.enrolled_labels, manifest_labels);
-        let ownership = decide_owner(&labels, &self.fleets, device.owner_fleet.as_deref());
+        let fleets = self.fleets.iter().map(|fleet| (fleet.name.as_str(), fleet.selector.as_ref()));
+        let ownership = decide_owner(&labels, fleets, device.owner_fleet.as_deref());
         let target = self.target(device, &ownership);
         Decision { labels, ownership, target }
     }
 
     /// The revision a device should be at.
     fn target(&self, device: &DeviceRow, ownership: &Ownership) -> Target {
-        if !ownership.contenders.is_empty() {
-            let names = ownership.contenders.join(", ");
-            return Target::Keep(Some(format!("several fleets select this device: {names}")));
+        if let Some(conflict) = ownership.conflict() {
+            return Target::Keep(Some(conflict));
         }
         if let Some(owner) = &ownership.owner {
             let fleet = self.fleets.iter().find(|fleet| &fleet.name == owner);
@@ -144,8 +110,18 @@ enum Target {
     Keep(Option<String>),
 }
 
+impl Target {
+    fn key(self) -> Option<RevisionKey> {
+        match self {
+            Self::Revision { owner, revision } => Some((owner, revision)),
+            Self::Keep(_) => None,
+        }
+    }
+}
+
 /// Looks at the devices of a scope and writes what has to change, in the caller's transaction, which must hold the
-/// lock of device changes. With `force` everything is rendered again, also where nothing can have changed.
+/// lock of device changes. With `force` everything is rendered again, also where nothing can have changed. `fresh` are
+/// revisions that the same transaction brings.
 ///
 /// # Errors
 /// When the database fails, or holds what it cannot hold.
@@ -155,6 +131,7 @@ pub(crate) async fn reconcile_devices(
     scope: &DeviceScope,
     force: bool,
     now: Ts,
+    fresh: &HashMap<RevisionKey, Arc<Ready>>,
     cache: &RevisionCache,
 ) -> Result<ReconcileOutcome, StoreError> {
     let devices = devices_in_scope(connection, org, scope).await?;
@@ -163,15 +140,9 @@ pub(crate) async fn reconcile_devices(
         return Ok(outcome);
     }
     let truth = Truth::read(connection, org).await?;
-    let mut ready = HashMap::new();
-    for device in &devices {
-        if let Target::Revision { owner, revision } = truth.decide(device).target
-            && !ready.contains_key(&(owner.clone(), revision.clone()))
-        {
-            let prepared = ready_revision(connection, org, &owner, &revision, cache).await?;
-            ready.insert((owner, revision), prepared);
-        }
-    }
+    let targets = devices.iter().map(|device| truth.decide(device).target);
+    let wanted: BTreeSet<RevisionKey> = targets.filter_map(Target::key).collect();
+    let ready = ready_revisions(connection, org, wanted, fresh, cache).await?;
     let mut draw = Draw { truth, ready, force, drawn: HashMap::new() };
     let mut devices = devices;
     let mut updates = Vec::new();
@@ -202,7 +173,7 @@ pub(crate) async fn reconcile_devices(
 /// Everything that rendering needs; no database, no waiting.
 struct Draw {
     truth: Truth,
-    ready: HashMap<(String, String), Result<Arc<Ready>, String>>,
+    ready: ReadyRevisions,
     force: bool,
     /// Documents by revision and inputs: each is made once.
     drawn: HashMap<(String, String, InputKey), Result<Digest, String>>,
@@ -247,8 +218,8 @@ impl Draw {
             None => return Drawn::Keep(Some(format!("revision {revision} of {owner} was not read"))),
         };
         let subject = Subject { name: &device.name, labels: &decision.labels };
-        let key = (owner.clone(), revision.clone(), ready.prepared.input_key(&subject));
-        let result = self.drawn.entry(key).or_insert_with(|| match ready.prepared.render(&subject) {
+        let key = (owner.clone(), revision.clone(), ready.revision.prepared.input_key(&subject));
+        let result = self.drawn.entry(key).or_insert_with(|| match ready.revision.prepared.render(&subject) {
             Ok(document) => {
                 documents.push((document.digest, document.body));
                 Ok(document.digest)
@@ -319,55 +290,6 @@ fn update(device: &DeviceRow, labels: Labels, ownership: Ownership, drawn: Drawn
         provenance,
         visible,
     })
-}
-
-/// The revision, ready to render; the inner error is a sentence for the device.
-async fn ready_revision(
-    connection: &mut PgConnection,
-    org: OrgId,
-    owner: &str,
-    revision: &str,
-    cache: &RevisionCache,
-) -> Result<Result<Arc<Ready>, String>, StoreError> {
-    if let Some(ready) = cache.get(owner, revision) {
-        return Ok(Ok(ready));
-    }
-    let Some(row) = find_revision(connection, org, owner, revision).await? else {
-        return Ok(Err(format!("revision {revision} of {owner} is not stored yet")));
-    };
-    let RevisionRow { template, inputs, source, commit, .. } = row;
-    let mut pinned = PinnedInputs::new();
-    for input in inputs {
-        let files = match load_tree(connection, input.tree).await {
-            Ok(files) => files,
-            Err(error @ StoreError::Corrupt { .. }) => return Ok(Err(error.to_string())),
-            Err(error) => return Err(error),
-        };
-        let files = files
-            .into_iter()
-            .map(|file| PinnedFile { path: file.path, mode: file.mode, content: file.content.into() })
-            .collect();
-        match PinnedTree::new(files) {
-            Ok(tree) => pinned.insert(input.provider, tree),
-            Err(problem) => return Ok(Err(problem.to_string())),
-        };
-    }
-    let spec: DeviceSpec = match serde_json::from_value(template) {
-        Ok(spec) => spec,
-        Err(error) => return Ok(Err(format!("revision {revision} of {owner} cannot be read: {error}"))),
-    };
-    let prepared = match owner.starts_with("Device/") {
-        true => Prepared::stand_alone(&spec, pinned),
-        false => Prepared::new(&spec, pinned),
-    };
-    match prepared {
-        Ok(prepared) => {
-            let ready = Arc::new(Ready { prepared, source, commit });
-            cache.put(owner, revision, Arc::clone(&ready));
-            Ok(Ok(ready))
-        }
-        Err(error) => Ok(Err(error.to_string())),
-    }
 }
 
 #[cfg(test)]

@@ -105,6 +105,24 @@ impl Snapshot {
     }
 }
 
+#[cfg(test)]
+impl Snapshot {
+    /// A commit with these files, without a repository. The contents' ids are made up from their digests.
+    pub(crate) fn of_files(commit: CommitId, files: &BTreeMap<String, String>) -> Self {
+        let entry = |(path, content): (&String, &String)| {
+            (path.clone(), Entry { mode: EntryMode::File, oid: Self::made_up_id(content) })
+        };
+        let parsed = files.iter().filter(|(path, _)| is_candidate(path)).map(|(path, content)| {
+            (path.clone(), (Self::made_up_id(content), Arc::new(parse_file(path, content.as_bytes()))))
+        });
+        Self { commit, entries: files.iter().map(entry).collect(), parsed: parsed.collect() }
+    }
+
+    pub(crate) fn made_up_id(content: &str) -> ObjectId {
+        fleet_model::Digest::of(content.as_bytes()).hex()[..40].parse().unwrap()
+    }
+}
+
 /// Whether `file` is `path` or lies below it.
 pub(crate) fn is_at_or_below(file: &str, path: &str) -> bool {
     path.is_empty() || file.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -9,8 +9,9 @@ use fleet_lint::{TreeReport, check_tree, codes, has_errors};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, Manifest};
 use fleet_runtime::Clock;
 use fleet_store::{
-    Lease, NewEvent, Observation, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, last_position,
-    manifest_documents, record_commit, record_event, record_observation, source_dependencies, source_has_problems,
+    Lease, NewEvent, Observation, SourceDefinition, SourcePosition, SourceRow, Store, StoreError, Ts, Verdict,
+    last_position, manifest_documents, record_commit, record_event, record_observation, source_dependencies,
+    source_has_problems,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -22,8 +23,9 @@ use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::desired::{self, BuildError, Desired, finding_in_file};
 use crate::inputs::{ContentCache, InputReader};
+use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
-use crate::reconcile::RevisionCache;
+use crate::revisions::RevisionCache;
 use crate::snapshot::{Mirror, Snapshot};
 
 /// How old the noted time of the last poll may get before it is written again though nothing else changed.
@@ -87,6 +89,9 @@ pub(crate) struct Source {
     conditions: Vec<Condition>,
     snapshot: Option<Snapshot>,
     contents: ContentCache,
+    lint_configs: LintConfigs,
+    /// All that waits in the applied commit waits for another version of the service: looking again changes nothing.
+    only_waits: bool,
     /// The commit refused last, so that it is not read again. Not kept where another source may cure it.
     refused: Option<CommitId>,
     /// Something outside the source's commit may have changed what it gives.
@@ -111,6 +116,8 @@ impl Source {
             conditions: row.conditions,
             snapshot: None,
             contents: ContentCache::new(),
+            lint_configs: LintConfigs::default(),
+            only_waits: false,
             refused: None,
             stale: false,
             noted_poll: None,
@@ -185,7 +192,7 @@ impl Source {
         };
         // Desired state was dropped, and the newest commit is refused: the last good one is still the one in force.
         if self.applied.is_none()
-            && let Some(last_good) = self.last_good().await?
+            && let Some(last_good) = self.position().await?.map(|position| position.commit)
             && last_good != commit
             && let Ok(Err(_)) | Err(RunError::Git(_)) = self.take(&last_good).await
         {
@@ -194,8 +201,8 @@ impl Source {
         self.refuse(commit, refusal).await
     }
 
-    /// The commit that was applied before desired state was dropped.
-    async fn last_good(&self) -> Result<Option<CommitId>, StoreError> {
+    /// Which commit was applied last, also before desired state was dropped.
+    async fn position(&self) -> Result<Option<SourcePosition>, StoreError> {
         let mut transaction = self.shared.store.begin().await?;
         last_position(&mut transaction, self.shared.config.org, &self.definition.name).await
     }
@@ -206,8 +213,10 @@ impl Source {
         let mirror_path = self.mirror.clone();
         let mirror = Mirror { git: &shared.git, path: &mirror_path };
         let snapshot = Snapshot::read(mirror, commit, &self.definition.path, self.snapshot.as_ref()).await?;
-        let report = check_tree(&snapshot.files(), Some(&snapshot.all_paths()));
+        let (lint_commit, config, own) = self.lint_configs(mirror, &snapshot).await?;
+        let report = check_tree(&snapshot.files(), Some(&snapshot.all_paths()), &config.0);
         let mut diagnostics = self.irregular_files(&snapshot);
+        diagnostics.extend(own.1.iter().cloned());
         diagnostics.extend(report.diagnostics.iter().cloned());
         let path_missing = !snapshot.has_path(&self.definition.path);
         if path_missing {
@@ -225,7 +234,27 @@ impl Source {
                 self.snapshot = Some(snapshot);
                 Ok(Err(Refusal { reason: RefusalReason::ParseError, diagnostics }))
             }
-            Ok(desired) => self.apply(snapshot, &report, &desired, diagnostics).await,
+            Ok(desired) => self.apply(snapshot, &report, &desired, lint_commit, diagnostics).await,
+        }
+    }
+
+    /// The configuration that judges a commit, with the commit it comes from when that is another, and its own.
+    async fn lint_configs(
+        &mut self,
+        mirror: Mirror<'_>,
+        snapshot: &Snapshot,
+    ) -> Result<(Option<CommitId>, ReadConfig, ReadConfig), RunError> {
+        let own = self.lint_configs.of_snapshot(mirror, snapshot).await?;
+        let position = self.position().await?;
+        let Some(judge) = judge(&snapshot.commit, self.applied.as_ref(), position.as_ref()) else {
+            return Ok((None, Arc::clone(&own), own));
+        };
+        match self.lint_configs.of_commit(mirror, &judge).await? {
+            Some(config) => Ok((Some(judge), config, own)),
+            None => {
+                info!(source = self.definition.name, commit = %judge, "The mirror does not have the commit applied last");
+                Ok((None, Arc::clone(&own), own))
+            }
         }
     }
 
@@ -242,7 +271,7 @@ impl Source {
         let (shared, org, name) = (&self.shared, self.shared.config.org, &self.definition.name);
         let mut transaction = shared.store.begin().await?;
         let used = source_dependencies(&mut transaction, org, name).await?;
-        if source_has_problems(&mut transaction, org, name).await? {
+        if !self.only_waits && source_has_problems(&mut transaction, org, name).await? {
             return Ok(true);
         }
         if used.is_empty() {
@@ -312,12 +341,13 @@ impl Source {
         snapshot: Snapshot,
         report: &TreeReport,
         desired: &Desired,
+        lint_commit: Option<CommitId>,
         mut diagnostics: Vec<Diagnostic>,
     ) -> Result<Result<Step, Refusal>, RunError> {
         let shared = Arc::clone(&self.shared);
         let commit = snapshot.commit.clone();
         let mut after = self.conditions.clone();
-        conditions::applied(&mut after, commit.short(), desired.problems, &shared.clock.now_rfc3339());
+        conditions::applied(&mut after, commit.short(), desired.problems, desired.waiting, &shared.clock.now_rfc3339());
         let writer = Writer {
             store: &shared.store,
             lease: &self.lease,
@@ -330,6 +360,7 @@ impl Source {
             source: &self.definition,
             base: self.applied.as_ref(),
             commit: &commit,
+            lint_commit: lint_commit.as_ref(),
             desired,
             conditions: &after,
             diagnostics: &diagnostics,
@@ -342,6 +373,7 @@ impl Source {
                     manifests = applied.manifests,
                     revisions = applied.revisions,
                     devices = applied.devices.new_versions,
+                    planning_ms = u64::try_from(applied.planning.as_millis()).unwrap_or(u64::MAX),
                     "Applied a commit"
                 );
                 let used: std::collections::HashSet<Digest> = desired.blobs.keys().copied().collect();
@@ -349,6 +381,7 @@ impl Source {
                 self.snapshot = Some(snapshot);
                 self.applied = Some(commit);
                 self.conditions = after;
+                self.only_waits = desired.problems == 0;
                 self.refused = None;
                 self.stale = false;
                 return Ok(Ok(Step::Applied(applied)));

@@ -1,6 +1,6 @@
 //! The work of the lease's holder: a task for each source, one for devices, and one that hears wake-ups.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -381,7 +381,7 @@ async fn devices_pass(shared: &Shared, authority: &CertificateAuthority, lease: 
     // While desired state is being made again nobody is moved on half of it.
     let outcome = if unsettled_sources(&mut transaction, org).await?.is_empty() {
         let scope = DeviceScope::Dirty(DIRTY_BATCH);
-        reconcile_devices(&mut transaction, org, &scope, false, Ts::from(now), &shared.cache).await?
+        reconcile_devices(&mut transaction, org, &scope, false, Ts::from(now), &HashMap::new(), &shared.cache).await?
     } else {
         ReconcileOutcome::default()
     };

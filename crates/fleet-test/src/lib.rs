@@ -8,6 +8,7 @@ mod fault_proxy;
 mod git_repo;
 pub mod git_server;
 mod postgres;
+pub mod ssh_server;
 mod wait;
 
 pub use fault_proxy::{Fault, TcpFaultProxy};

@@ -19,7 +19,7 @@ use fleet_store::{PgPool, Store, StoreError};
 use tracing::{info, warn};
 
 use crate::auth::{Actor, Authenticator};
-use crate::handlers::{csrs, devices, enrollments, events, manifests, sources};
+use crate::handlers::{csrs, devices, enrollments, events, manifests, plans, sources};
 use crate::metrics::UserApiMetrics;
 use crate::permissions::Action;
 use crate::read_only;
@@ -152,6 +152,8 @@ fn inventory() -> Router<Arc<Inner>> {
         .route("/sources", get(sources::list))
         .route("/sources/{name}", get(sources::get))
         .route("/sources/{name}/sync", post(sources::sync))
+        .route("/sources/{name}/plans", get(plans::list))
+        .route("/sources/{name}/plans/{commit}", get(plans::get))
 }
 
 fn enrollment() -> Router<Arc<Inner>> {

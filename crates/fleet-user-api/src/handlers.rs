@@ -5,6 +5,7 @@ pub(crate) mod devices;
 pub(crate) mod enrollments;
 pub(crate) mod events;
 pub(crate) mod manifests;
+pub(crate) mod plans;
 pub(crate) mod sources;
 
 use fleet_store::Ts;

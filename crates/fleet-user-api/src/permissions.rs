@@ -13,7 +13,7 @@ use crate::auth::Actor;
 pub enum Action {
     /// Read who one is, the version and the organizations.
     ReadService,
-    /// Read devices, fleets, repositories, sources and events.
+    /// Read devices, fleets, repositories, sources with their plans, and events.
     ReadInventory,
     /// Read rendered documents, which hold file contents.
     ReadRendered,

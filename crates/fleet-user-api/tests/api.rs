@@ -142,7 +142,7 @@ insert into device_liveness (org_id, name, last_seen) values
     }
 }
 
-const PATHS: [&str; 24] = [
+const PATHS: [&str; 26] = [
     "/devices",
     "/devices/x",
     "/devices/x/rendered",
@@ -160,6 +160,8 @@ const PATHS: [&str; 24] = [
     "/sources",
     "/sources/x",
     "/sources/x/sync",
+    "/sources/x/plans",
+    "/sources/x/plans/y",
     "/enrollmentrequests",
     "/enrollmentrequests/x",
     "/enrollmentrequests/x/approval",
@@ -436,6 +438,52 @@ async fn a_source_shows_its_findings_and_can_be_synced() {
     assert_eq!(world.events(), "Source fleets SourceSyncRequested user:ann");
     let missing = world.send(Role::Operator, Method::POST, "/sources/none/sync", None).await;
     assert_eq!(missing.code, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_source_shows_the_plans_of_its_commits() {
+    let world = World::new().await;
+    world.fill();
+    assert_eq!(world.names("/sources/fleets/plans").await, Vec::<String>::new());
+    assert_eq!(world.get("/sources/fleets").await.ok()["status"].get("plan"), None);
+    let (old, new, later) = ("9".repeat(40), "a".repeat(40), "c".repeat(40));
+    for (commit, base, at) in
+        [(&new, format!("'{old}'"), 2), (&old, "null".to_owned(), 1), (&later, "null".to_owned(), 3)]
+    {
+        world.sql(&format!(
+            "insert into desired.plans (org_id, source, commit_id, base_commit, digest, summary, plan, created_at)
+             values ('{}', 'fleets', '{commit}', {base}, decode(repeat('ab', 32), 'hex'),
+                     '{{\"sentence\": \"1 device changes\"}}', '{{\"groups\": [1]}}', '2026-01-02T03:04:0{at}Z')",
+            OrgId::DEFAULT
+        ));
+    }
+    assert_eq!(world.names("/sources/fleets/plans").await, [later.clone(), new.clone(), old.clone()]);
+    assert_eq!(world.names("/sources/fleets/plans?limit=1").await, [later.as_str()]);
+    let listed = world.get("/sources/fleets/plans").await.ok();
+    assert_eq!((&listed["kind"], listed["items"][1]["status"].get("plan")), (&json!("PlanList"), None));
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let plan = world.get(&format!("/sources/fleets/plans/{new}")).await.ok();
+    assert_eq!(
+        plan,
+        json!({
+            "apiVersion": "shorebase/v1alpha1", "kind": "Plan",
+            "metadata": {"name": new, "owner": "Source/fleets", "creationTimestamp": "2026-01-02T03:04:02Z"},
+            "spec": {"source": "fleets", "commit": new, "baseCommit": old},
+            "status": {"digest": digest, "summary": {"sentence": "1 device changes"}, "plan": {"groups": [1]}},
+        })
+    );
+    let source: fleet_model::Source = serde_json::from_value(world.get("/sources/fleets").await.ok()).unwrap();
+    let shown = source.status.plan.unwrap();
+    assert_eq!((shown.commit, shown.digest), (new.clone(), digest), "the applied commit's, though a later one exists");
+    for missing in [
+        "/sources/none/plans".to_owned(),
+        format!("/sources/none/plans/{new}"),
+        format!("/sources/fleets/plans/{}", "b".repeat(40)),
+    ] {
+        assert_eq!(world.get(&missing).await.code, StatusCode::NOT_FOUND, "{missing}");
+    }
+    let installer = world.send(Role::Installer, Method::GET, "/sources/fleets/plans", None).await;
+    assert_eq!(installer.code, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]

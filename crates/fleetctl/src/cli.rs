@@ -26,8 +26,22 @@ use crate::duration::parse_duration;
 pub struct Cli {
     #[command(flatten)]
     pub(crate) connection: Connection,
+    /// When to use colours; `auto` is on a terminal, and heeds NO_COLOR and CLICOLOR_FORCE
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorWhen::Auto)]
+    pub(crate) color: ColorWhen,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// On a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
 }
 
 /// The command, for completions.
@@ -56,17 +70,49 @@ pub(crate) struct Connection {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Check manifests: the same checks that the service makes before it applies a commit
-    #[command(
-        after_help = "Examples:\n  fleetctl lint\n  fleetctl lint -o json\n  fleetctl lint --root . fleets/berlin\n  fleetctl lint fleets/pos.yaml"
-    )]
+    #[command(after_help = LINT_HELP)]
     Lint(LintArgs),
+    /// Explain the codes of findings: what they mean, with a wrong and a right example
+    #[command(after_help = "Without a code all are listed.\n\n\
+            Examples:\n  fleetctl explain SB0103\n  fleetctl explain sb0103 SB0301\n  fleetctl explain\n  \
+            fleetctl explain -o json")]
+    Explain(ExplainArgs),
+    /// Give manifests one layout, without touching what they say or their comments
+    #[command(
+        after_help = "Content that gitRefs take, and what .fleetlint.yaml excludes, is left alone. A file that cannot be laid \
+            out safely is named and left as it is: exit code 2.\n\n\
+            Examples:\n  fleetctl fmt\n  fleetctl fmt --check\n  fleetctl fmt --diff fleets\n  fleetctl fmt - < pos.yaml"
+    )]
+    Fmt(crate::fmt::FmtArgs),
+    /// Make a new repository for fleets
+    #[command(after_help = "Examples:\n  fleetctl init fleets\n  fleetctl init --name shops --ci gitlab fleets\n  \
+            mkdir fleets && cd fleets && git init && fleetctl init")]
+    Init(crate::init::InitArgs),
+    /// Show the exact document that each device gets, from the files in Git
+    #[command(
+        after_help = "Examples:\n  fleetctl render\n  fleetctl render kiosk-1 -o json | head -c -1 | sha256sum\n  \
+            fleetctl render kiosk-1 --rev v1.2\n  fleetctl render new-one --label site=berlin\n  \
+            fleetctl render -l site=berlin -o files --out /tmp/berlin"
+    )]
+    Render(crate::render::RenderArgs),
+    /// Show which objects and devices a change touches, and how
+    #[command(
+        after_help = "Without revisions: what the checkout as it lies there would change, compared with where it left \
+            the default branch of origin.\n\n\
+            Examples:\n  fleetctl plan\n  fleetctl plan origin/main..HEAD -o markdown\n  fleetctl plan HEAD..\n  \
+            fleetctl plan --server https://fleet.example.com:3443 --fail-on-limits\n  \
+            fleetctl plan --repository configs=../configs@main"
+    )]
+    Plan(crate::plan::PlanArgs),
     /// Show resources
     #[command(
         after_help = "Types (short): devices (dev), fleets, sources (src), enrollmentrequests (er), events (ev), \
-            repositories (repo), resourcesyncs (rs), templateversions (tv), certificatesigningrequests (csr), organizations (org)\n\n\
+            repositories (repo), resourcesyncs (rs), templateversions (tv), plans, certificatesigningrequests (csr), \
+            organizations (org)\n\n\
             Examples:\n  fleetctl get devices\n  fleetctl get dev -l 'site in (berlin,paris)' -o wide\n  \
             fleetctl get fleet/pos -o yaml\n  fleetctl get er --field-selector '!status.approval.approved'\n  \
-            fleetctl get tv --fleetname pos"
+            fleetctl get tv --fleetname pos\n  fleetctl get plans --source fleets\n  \
+            fleetctl get plan 3f1c22a --source fleets -o yaml"
     )]
     Get(GetArgs),
     /// Show one resource for people: conditions, findings, recent events
@@ -104,25 +150,91 @@ pub(crate) enum Command {
     Version(VersionArgs),
 }
 
+const LINT_HELP: &str = "Examples:
+  fleetctl lint                                 the repository in this directory
+  fleetctl lint --root . fleets/berlin          a part of it; paths count from the root
+  fleetctl lint fleets/pos.yaml                 single files
+  fleetctl lint --rev origin/main               a revision instead of the files on disk
+  fleetctl lint - --stdin-path fleets/pos.yaml < draft.yaml
+
+In a build:
+  fleetctl lint -o github                       GitHub Actions: annotations in the pull request
+  fleetctl lint -o sarif > lint.sarif           GitHub code scanning, Azure DevOps, editors
+  fleetctl lint -o gitlab > codequality.json    GitLab: artifacts:reports:codequality
+  fleetctl lint -o junit > lint.xml             Jenkins, GitLab, Azure Pipelines: test reports
+  fleetctl lint -o json | jq .diagnostics       scripts
+
+A finding that is right as it is: `# fleetlint: ignore SB0505 -- why` on its line or the one above.
+Severities for the whole repository: .fleetlint.yaml at its root.
+
+Exit codes: 0 no errors, 1 errors (with --strict also warnings), 2 it could not be done.";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LintFormat {
     /// With source lines, for people
     Human,
     /// One JSON object
     Json,
+    /// SARIF 2.1.0
+    Sarif,
+    /// Workflow commands of GitHub Actions
+    Github,
+    /// Code quality report of GitLab
+    Gitlab,
+    /// JUnit XML, a suite per file
+    Junit,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct LintArgs {
-    /// Repositories, or files; with --root also parts of that repository
+    /// Repositories, or files; with --root also parts of that repository; `-` is standard input
     #[arg(default_value = ".")]
     pub(crate) paths: Vec<PathBuf>,
     /// The repository that the directories are parts of: paths in manifests count from here
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+    /// Check this revision of the Git repository: a branch, tag or commit
+    #[arg(long, value_name = "REV")]
+    pub(crate) rev: Option<String>,
     /// Output format
     #[arg(short, long, value_enum, default_value_t = LintFormat::Human)]
     pub(crate) output: LintFormat,
+    /// Exit with 1 also when there are only warnings
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Show at most so many findings, errors first; 0 is all [default: 200 for people, else all]
+    #[arg(long, value_name = "N")]
+    pub(crate) max: Option<usize>,
+    /// Show also what comments suppress (JSON and JUnit always do)
+    #[arg(long)]
+    pub(crate) show_suppressed: bool,
+    /// What standard input is called in findings, and where in the repository it would be
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stdin_path: Option<PathBuf>,
+    /// Use this file instead of .fleetlint.yaml at the root of the repository
+    #[arg(long, value_name = "FILE", conflicts_with = "no_lint_config")]
+    pub(crate) lint_config: Option<PathBuf>,
+    /// Use no .fleetlint.yaml
+    #[arg(long)]
+    pub(crate) no_lint_config: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExplainFormat {
+    /// Pages, or a table
+    Human,
+    /// A JSON list
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Codes of findings, such as SB0103
+    #[arg(value_name = "CODE")]
+    pub(crate) codes: Vec<String>,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = ExplainFormat::Human)]
+    pub(crate) output: ExplainFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -156,6 +268,9 @@ pub(crate) struct GetArgs {
     /// The fleet whose template versions are shown
     #[arg(long, value_name = "FLEET")]
     pub(crate) fleetname: Option<String>,
+    /// The source whose plans are shown: what its applied commits changed
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) source: Option<String>,
     /// Show at most so many
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) limit: Option<u32>,
@@ -269,7 +384,7 @@ pub(crate) struct VersionArgs {
     pub(crate) output: VersionFormat,
 }
 
-fn parse_label(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not key=value"))?;
     fleet_model::validate_label_key(key).map_err(|error| error.to_string())?;
     fleet_model::validate_label_value(value).map_err(|error| error.to_string())?;
@@ -300,6 +415,8 @@ mod tests {
     fn contradictions_are_refused() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
         for bad in [
+            "fleetctl lint --lint-config a --no-lint-config",
+            "fleetctl lint --max x",
             "fleetctl approve",
             "fleetctl approve abcdef --deny -l a=b",
             "fleetctl approve abcdef -l nonsense",
@@ -317,6 +434,9 @@ mod tests {
         }
         for good in [
             "fleetctl lint a b -o json",
+            "fleetctl lint - --stdin-path a.yaml --strict --max 0 --color always",
+            "fleetctl explain",
+            "fleetctl --color never explain sb0103 -o json",
             "fleetctl get dev abc -l a=b -o wide --server https://x",
             "fleetctl --server https://x describe source/a",
             "fleetctl approve abcdef -l a=b -l c= --replace-labels",

@@ -3,7 +3,9 @@
 mod approve;
 mod describe;
 mod enrollment_config;
+mod explain;
 mod get;
+mod plans;
 mod sync;
 mod token;
 mod version;
@@ -11,6 +13,7 @@ mod version;
 pub(crate) use approve::approve;
 pub(crate) use describe::describe;
 pub(crate) use enrollment_config::enrollment_config;
+pub(crate) use explain::explain;
 pub(crate) use get::get;
 pub(crate) use sync::sync;
 pub(crate) use token::token;

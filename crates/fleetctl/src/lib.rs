@@ -9,9 +9,14 @@ mod client;
 mod commands;
 mod config;
 mod duration;
+mod fmt;
+mod init;
 mod lint;
 mod objects;
 mod output;
+mod plan;
+mod render;
+mod tree;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -101,8 +106,14 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> anyhow::Result<Outcome> {
     let runtime = || {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the network runtime")
     };
+    io.terminal = io.terminal.with_color(cli.color);
     match cli.command {
         Command::Lint(args) => lint::run(&args, io),
+        Command::Explain(args) => commands::explain(&args, io),
+        Command::Fmt(args) => fmt::run(&args, io),
+        Command::Init(args) => init::run(&args, io),
+        Command::Render(args) => render::run(&args, io),
+        Command::Plan(args) => plan::run(&args, &cli.connection, io),
         Command::Token(args) => commands::token(&args, io),
         Command::Completion { shell } => {
             let mut script = Vec::new();

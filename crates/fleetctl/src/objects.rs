@@ -17,12 +17,13 @@ pub(crate) enum Type {
     Repository,
     ResourceSync,
     TemplateVersion,
+    Plan,
     CertificateSigningRequest,
     Organization,
 }
 
 impl Type {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Device,
         Self::Fleet,
         Self::Source,
@@ -31,6 +32,7 @@ impl Type {
         Self::Repository,
         Self::ResourceSync,
         Self::TemplateVersion,
+        Self::Plan,
         Self::CertificateSigningRequest,
         Self::Organization,
     ];
@@ -46,6 +48,7 @@ impl Type {
             Self::Repository => ["repository", "repositories", "repo"],
             Self::ResourceSync => ["resourcesync", "resourcesyncs", "rs"],
             Self::TemplateVersion => ["templateversion", "templateversions", "tv"],
+            Self::Plan => ["plan", "plans", "pl"],
             Self::CertificateSigningRequest => ["certificatesigningrequest", "certificatesigningrequests", "csr"],
             Self::Organization => ["organization", "organizations", "org"],
         }
@@ -80,12 +83,14 @@ impl Type {
         !matches!(self, Self::Event | Self::Organization)
     }
 
-    /// The path of the collection; template versions lie below their fleet.
-    pub(crate) fn path(self, fleet: Option<&str>) -> anyhow::Result<Vec<&str>> {
-        match (self, fleet) {
-            (Self::TemplateVersion, Some(fleet)) => Ok(vec!["fleets", fleet, "templateversions"]),
-            (Self::TemplateVersion, None) => anyhow::bail!("template versions belong to a fleet: give --fleetname"),
-            (_, _) => Ok(vec![self.collection()]),
+    /// The path of the collection; template versions lie below their fleet, plans below their source.
+    pub(crate) fn path<'a>(self, fleet: Option<&'a str>, source: Option<&'a str>) -> anyhow::Result<Vec<&'a str>> {
+        match (self, fleet, source) {
+            (Self::TemplateVersion, Some(fleet), _) => Ok(vec!["fleets", fleet, "templateversions"]),
+            (Self::TemplateVersion, None, _) => anyhow::bail!("template versions belong to a fleet: give --fleetname"),
+            (Self::Plan, _, Some(source)) => Ok(vec!["sources", source, "plans"]),
+            (Self::Plan, _, None) => anyhow::bail!("plans belong to a source: give --source"),
+            (_, _, _) => Ok(vec![self.collection()]),
         }
     }
 
@@ -100,6 +105,7 @@ impl Type {
             Self::Repository => vec!["NAME", "TYPE", "URL", "ACCESSIBLE"],
             Self::ResourceSync => vec!["NAME", "REPOSITORY", "REVISION", "PATH", "OBSERVED", "SYNCED"],
             Self::TemplateVersion => vec!["NAME", "FLEET", "COMMIT", "AGE"],
+            Self::Plan => vec!["COMMIT", "DIGEST", "AGE", "CHANGE"],
             Self::CertificateSigningRequest => vec!["NAME", "OWNER", "SIGNER", "CERTIFICATE", "AGE"],
             Self::Organization => vec!["NAME", "DISPLAY NAME"],
         };
@@ -110,6 +116,7 @@ impl Type {
                 Self::Fleet => header.extend(["COMMIT", "DEFINED IN"]),
                 Self::EnrollmentRequest => header.push("LABELS"),
                 Self::Repository | Self::ResourceSync => header.push("DEFINED IN"),
+                Self::Plan => header.push("BASE"),
                 Self::Event | Self::TemplateVersion | Self::CertificateSigningRequest | Self::Organization => {}
             }
         }
@@ -142,6 +149,12 @@ impl Type {
             Self::TemplateVersion => {
                 vec![view.name(), view.text("/spec/fleet"), short(&view.annotation(annotations::COMMIT)), view.age()]
             }
+            Self::Plan => vec![
+                short(&view.name()),
+                short(view.text("/status/digest").trim_start_matches("sha256:")),
+                view.age(),
+                view.text("/status/summary/sentence"),
+            ],
             Self::CertificateSigningRequest => vec![
                 view.name(),
                 view.text("/metadata/owner"),
@@ -300,6 +313,7 @@ impl View<'_> {
             Type::Fleet => vec![short(&self.annotation(annotations::COMMIT)), defined()],
             Type::EnrollmentRequest => vec![self.labels("/spec/labels")],
             Type::Repository | Type::ResourceSync => vec![defined()],
+            Type::Plan => vec![short(&self.text("/spec/baseCommit"))],
             Type::Event | Type::TemplateVersion | Type::CertificateSigningRequest | Type::Organization => Vec::new(),
         }
     }

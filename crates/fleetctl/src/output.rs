@@ -2,7 +2,10 @@
 
 use std::io::IsTerminal as _;
 
+use anstyle::Style;
 use comfy_table::{ContentArrangement, Table, presets};
+
+use crate::cli::ColorWhen;
 
 /// What results are shown on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,17 +20,46 @@ impl Terminal {
     /// A file or pipe: no colours, no width.
     pub const PLAIN: Self = Self { color: false, width: None };
 
-    /// The process's standard output. `NO_COLOR` is respected.
+    /// The process's standard output. `NO_COLOR`, `CLICOLOR_FORCE` and `TERM=dumb` are heeded, in this order.
     pub fn of_stdout() -> Self {
         let stdout = std::io::stdout();
-        if !stdout.is_terminal() {
-            return Self::PLAIN;
+        let is_terminal = stdout.is_terminal();
+        let color = wants_color(is_terminal, |name| std::env::var_os(name));
+        if !is_terminal {
+            return Self { color, width: None };
         }
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let width = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
-        Self { color: wanted, width: width.filter(|width| *width >= 20) }
+        Self { color, width: width.filter(|width| *width >= 20) }
     }
+
+    /// The same with what `--color` says.
+    pub(crate) fn with_color(self, when: ColorWhen) -> Self {
+        let color = match when {
+            ColorWhen::Auto => self.color,
+            ColorWhen::Always => true,
+            ColorWhen::Never => false,
+        };
+        Self { color, ..self }
+    }
+
+    /// Text in a style, where colours may be used.
+    pub(crate) fn paint(self, style: Style, text: &str) -> String {
+        if self.color { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+}
+
+/// Whether the environment wants colours: <https://no-color.org>, <https://bixense.com/clicolors>.
+fn wants_color(is_terminal: bool, variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> bool {
+    let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
+    if is_set("NO_COLOR") {
+        return false;
+    }
+    if variable("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0") {
+        return true;
+    }
+    is_terminal
+        && variable("TERM").is_none_or(|term| term != "dumb")
+        && variable("CLICOLOR").is_none_or(|value| value != "0")
 }
 
 /// Text without control characters: what devices and repositories say cannot drive the terminal. Line feeds stay.
@@ -58,6 +90,25 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_used_where_the_environment_wants_them() {
+        for (is_terminal, variables, expected) in [
+            (true, &[][..], true),
+            (false, &[], false),
+            (true, &[("NO_COLOR", "1")], false),
+            (true, &[("NO_COLOR", "")], true),
+            (false, &[("CLICOLOR_FORCE", "1")], true),
+            (false, &[("CLICOLOR_FORCE", "0")], false),
+            (true, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false),
+            (true, &[("TERM", "dumb")], false),
+            (true, &[("CLICOLOR", "0")], false),
+        ] {
+            let get = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
+            assert_eq!(wants_color(is_terminal, get), expected, "{variables:?}");
+        }
+        assert!(Terminal::PLAIN.with_color(ColorWhen::Always).color);
+    }
 
     #[test]
     fn control_characters_do_not_get_through() {

@@ -153,9 +153,16 @@ impl std::io::Write for Closed {
 fn a_closed_pipe_ends_the_program_without_a_word() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "pos.yaml", "kind: [");
+    let path = dir.path().to_str().unwrap();
     for args in [
-        vec!["fleetctl", "lint", dir.path().to_str().unwrap()],
-        vec!["fleetctl", "lint", "-o", "json", dir.path().to_str().unwrap()],
+        vec!["fleetctl", "lint", path],
+        vec!["fleetctl", "lint", "-o", "json", path],
+        vec!["fleetctl", "lint", "-o", "sarif", path],
+        vec!["fleetctl", "lint", "-o", "github", path],
+        vec!["fleetctl", "lint", "-o", "gitlab", path],
+        vec!["fleetctl", "lint", "-o", "junit", path],
+        vec!["fleetctl", "explain"],
+        vec!["fleetctl", "explain", "SB0103"],
         vec!["fleetctl", "completion", "bash"],
         vec!["fleetctl", "version", "--client"],
         vec!["fleetctl", "--help"],
@@ -165,4 +172,125 @@ fn a_closed_pipe_ends_the_program_without_a_word() {
         fleetctl::run(args.iter().map(OsString::from), &mut io);
         assert_eq!(String::from_utf8(err).unwrap(), "", "{args:?}");
     }
+}
+
+#[test]
+fn warnings_are_negative_only_when_strict() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    write(dir.path(), "pos.yaml", &GOOD.replace("content: hello", "content: hello\n          mode: 644"));
+    assert_eq!(run(&["lint", path]).0, 0);
+    assert_eq!(run(&["lint", "--strict", path]).0, 1);
+    write(dir.path(), ".fleetlint.yaml", "severity:\n  SB0418: error\n");
+    assert_eq!(run(&["lint", path]).0, 1);
+    assert_eq!(run(&["lint", "--no-lint-config", path]).0, 0);
+}
+
+#[test]
+fn the_configuration_of_the_repository_is_heeded_and_another_can_be_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(".git")).unwrap();
+    let path = dir.path().to_str().unwrap();
+    let pos = dir.path().join("fleets/pos.yaml");
+    write(dir.path(), "fleets/pos.yaml", GOOD);
+    write(dir.path(), "values/app.yaml", "colour: red\n");
+    assert_eq!(run(&["lint", path]).0, 1);
+    write(dir.path(), ".fleetlint.yaml", "exclude: [/values]\n");
+    let (code, out, _) = run(&["lint", path]);
+    assert_eq!((code, out.as_str()), (0, "checked 1 file: no findings\n"));
+    // Also of files that are named one by one, wherever they are named from.
+    let app = dir.path().join("values/app.yaml");
+    assert_eq!(run(&["lint", app.to_str().unwrap()]).0, 0);
+    assert_eq!(run(&["lint", "--no-lint-config", app.to_str().unwrap()]).0, 1);
+    write(dir.path(), "other.yml.txt", "severty: {}\n");
+    let other = dir.path().join("other.yml.txt");
+    let (code, out, _) = run(&["lint", "--lint-config", other.to_str().unwrap(), pos.to_str().unwrap()]);
+    assert!(code == 1 && out.contains("other.yml.txt:1:1") && out.contains("severity"), "{out}");
+    let (code, _, err) = run(&["lint", "--lint-config", "/nowhere.yaml", path]);
+    assert!(code == 2 && err.contains("/nowhere.yaml"), "{err}");
+}
+
+#[test]
+fn many_findings_do_not_flood_people_and_errors_come_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let files: String = (0..300).map(|n| format!("        - {{path: /etc/{n}, content: x, mode: 644}}\n")).collect();
+    let text = GOOD.replace("        - path: /etc/motd\n          content: hello\n", &files) + "extra: 1\n";
+    write(dir.path(), "pos.yaml", &text);
+    let path = dir.path().to_str().unwrap();
+    let shown = |args: &[&str]| run(args).1.matches("[SB").count();
+    let (code, out, _) = run(&["lint", path]);
+    assert_eq!((code, out.matches("[SB").count()), (1, 200));
+    assert!(out.contains("… and 101 more; --max 0 shows all") && out.contains("1 error, 300 warnings"), "{out}");
+    assert!(out.contains("error[SB0301]"), "{out}");
+    assert_eq!(shown(&["lint", "--max", "0", path]), 301);
+    assert_eq!(shown(&["lint", "--max", "3", path]), 3);
+    let json = |args: &[&str]| serde_json::from_str::<serde_json::Value>(&run(args).1).unwrap();
+    assert_eq!(json(&["lint", "-o", "json", path])["diagnostics"].as_array().unwrap().len(), 301);
+    let few = json(&["lint", "-o", "json", "--max", "1", path]);
+    assert_eq!((few["diagnostics"].as_array().unwrap().len(), few["warnings"].as_u64()), (1, Some(300)));
+}
+
+#[test]
+fn a_revision_is_checked_instead_of_the_files_on_disk() {
+    let repo = fleet_test::GitRepo::init();
+    repo.write("fleets/pos.yaml", GOOD).commit("good");
+    write(repo.path(), "fleets/pos.yaml", "kind: [");
+    let path = repo.path().to_str().unwrap();
+    assert_eq!(run(&["lint", path]).0, 1);
+    let (code, out, err) = run(&["lint", "--rev", "HEAD", path]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "checked 1 file: no findings\n", ""));
+    let (code, _, err) = run(&["lint", "--rev", "nonsense", path]);
+    assert!(code == 2 && err.contains("nonsense"), "{err}");
+}
+
+/// Runs the program itself, with something to read.
+fn pipe(args: &[&str], input: &str) -> (i32, String) {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fleetctl"))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn standard_input_is_one_document_under_the_name_that_is_given() {
+    assert_eq!(pipe(&["lint", "-"], GOOD), (0, "checked 1 file: no findings\n".to_owned()));
+    let (code, out) = pipe(&["lint", "-", "--stdin-path", "fleets/new.yaml"], &GOOD.replace("selector", "selctor"));
+    assert!(code == 1 && out.contains("--> fleets/new.yaml:6:3"), "{out}");
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(".git")).unwrap();
+    write(dir.path(), ".fleetlint.yaml", "exclude: [/values]\n");
+    write(dir.path(), "values/here", "");
+    let draft = dir.path().join("values/draft.yaml");
+    assert_eq!(pipe(&["lint", "-", "--stdin-path", draft.to_str().unwrap()], "colour: red\n").0, 0);
+    assert_eq!(run(&["lint", "-", "."]).0, 2);
+}
+
+#[test]
+fn colours_come_when_they_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "pos.yaml", "kind: [");
+    let path = dir.path().to_str().unwrap();
+    assert!(!run(&["lint", path]).1.contains('\u{1b}'));
+    assert!(run(&["lint", "--color", "always", path]).1.contains('\u{1b}'));
+    assert!(run(&["--color=always", "explain", "SB0103"]).1.contains('\u{1b}'));
+}
+
+#[test]
+fn codes_are_explained() {
+    insta::assert_snapshot!("explain", run(&["explain", "sb0103"]).1);
+    let (code, out, _) = run(&["explain"]);
+    assert!(code == 0 && out.lines().count() > 70 && out.contains("SB0103  error     a key is given twice"), "{out}");
+    let (code, out, err) = run(&["explain", "SB0013"]);
+    assert!(code == 2 && out.is_empty() && err.contains("did you mean SB0003"), "{err}");
+    let pages: serde_json::Value = serde_json::from_str(&run(&["explain", "-o", "json", "103", "SB0301"]).1).unwrap();
+    assert_eq!((&pages[0]["code"], &pages[1]["severity"]), (&"SB0103".into(), &"error".into()));
+    assert!(pages[1]["page"].as_str().unwrap().starts_with("# SB0301: "));
 }

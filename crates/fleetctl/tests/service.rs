@@ -249,3 +249,36 @@ fn failures_say_what_to_do() {
     let (code, _, err) = execute(&["get", "devices", "--config", "/nonexistent.yaml"]);
     assert!(code == 2 && err.contains("/nonexistent.yaml"), "{err}");
 }
+
+#[test]
+fn a_plan_looks_at_enrolled_devices_and_their_labels_on_request() {
+    let world = World::new();
+    let repo = fleet_test::GitRepo::init();
+    let fleet = |text: &str| {
+        format!(
+            "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata:\n  name: pos\nspec:\n  selector:\n    matchLabels:\n      \
+             site: berlin\n  template:\n    spec:\n      config:\n      - name: c\n        inline:\n        - path: /etc/motd\n          \
+             content: {text}\n"
+        )
+    };
+    repo.write("pos.yaml", fleet("one")).commit("one");
+    repo.write("pos.yaml", fleet("two"));
+    // More devices than one page has.
+    world.sql(&format!(
+        "insert into devices (org_id, name, labels, change_seq, rendered_version, reported_version, summary_status)
+         select '{ORG}', lpad(n::text, 16, '0'), jsonb_build_object('site', case when n % 2 = 0 then 'berlin' else 'paris' end,
+           'alias', 'till-' || n), n, 0, 0, 'Unknown' from generate_series(1, 1100) n"
+    ));
+    let root = repo.path().to_str().unwrap();
+    let offline = world.good(&format!("plan --root {root} HEAD.."));
+    assert!(offline.contains("0 devices change, 0 do not change") && offline.contains("0 devices known"), "{offline}");
+    let (code, live, err) = world.run(&format!("plan --root {root} HEAD.. --live --fail-on-limits"));
+    assert_eq!(code, 1, "{live}{err}");
+    assert!(live.contains("550 devices change, 550 do not change") && live.contains("1,100 enrolled"), "{live}");
+    assert!(live.contains("550 devices change the same way: till-2 (0000000000000002), till-4"), "{live}");
+    assert!(live.contains("-one") && live.contains("+two"), "{live}");
+    assert!(live.contains("changes, without a rollout policy, 550 of 1100 devices"), "{live}");
+    std::fs::write(world.dir.path().join("token"), "nonsense").unwrap();
+    let (code, out, err) = world.run(&format!("plan --root {root} HEAD.. --live"));
+    assert!(code == 2 && out.is_empty() && err.contains("not logged in"), "{out}{err}");
+}

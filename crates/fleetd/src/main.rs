@@ -52,6 +52,9 @@ fn after_help() -> String {
 }
 
 fn main() -> ExitCode {
+    if let Some(answered) = fleet_git::askpass_main() {
+        return answered;
+    }
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::GitWorker => return fleet_git::worker_main(),

@@ -7,11 +7,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// For each crate of the workspace, the crates of the workspace that it may use.
-const ALLOWED: [(&str, &[&str]); 17] = [
+const ALLOWED: [(&str, &[&str]); 19] = [
     // L0: vocabulary.
     ("fleet-model", &[]),
     ("fleet-runtime", &[]),
     // L1: decisions.
+    ("fleet-fmt", &[]),
     ("fleet-render", &["fleet-model"]),
     ("fleet-lint", &["fleet-model", "fleet-render"]),
     ("fleet-rollout", &["fleet-model"]),
@@ -53,9 +54,13 @@ const ALLOWED: [(&str, &[&str]); 17] = [
             "fleet-user-api",
         ],
     ),
-    ("fleetctl", &["fleet-lint", "fleet-model", "fleet-pki", "fleet-render", "fleet-runtime"]),
+    (
+        "fleetctl",
+        &["fleet-fmt", "fleet-git", "fleet-lint", "fleet-model", "fleet-pki", "fleet-render", "fleet-runtime"],
+    ),
     // For development.
     ("fleet-test", &["fleet-model"]),
+    ("fleet-fuzz", &["fleet-fmt", "fleet-lint", "fleet-model", "fleet-render"]),
     ("xtask", &["fleet-test"]),
 ];
 
@@ -70,23 +75,26 @@ const ALLOWED_IN_TESTS: [(&str, &str); 6] = [
 ];
 
 /// Each outside world has one crate: (library, crates that may use it, crates whose tests may).
-const OUTSIDE: [(&str, &[&str], &[&str]); 6] = [
+const OUTSIDE: [(&str, &[&str], &[&str]); 8] = [
     ("gix", &["fleet-git"], &[]),
     ("sqlx", &["fleet-store"], &[]),
     ("jiff-sqlx", &["fleet-store"], &[]),
     ("rcgen", &["fleet-pki", "fleet-test"], &["fleet-http"]),
     ("x509-parser", &["fleet-pki"], &["fleet-http"]),
-    ("granit-parser", &["fleet-lint", "fleetd"], &[]),
+    ("granit-parser", &["fleet-fmt", "fleet-lint", "fleetd"], &[]),
+    ("libfuzzer-sys", &["fleet-fuzz"], &[]),
+    ("pretty_yaml", &["fleet-fmt"], &[]),
 ];
 
 /// What must not be anywhere below a crate.
-const NEVER_BELOW: [(&str, &[&str]); 6] = [
+const NEVER_BELOW: [(&str, &[&str]); 7] = [
     ("fleet-model", PURE),
+    ("fleet-fmt", PURE),
     ("fleet-render", PURE),
     ("fleet-lint", PURE),
     ("fleet-rollout", PURE),
     ("fleet-agent", &["axum", "gix", "sqlx", "sqlx-core"]),
-    ("fleetctl", &["fleet-store", "gix", "sqlx", "sqlx-core"]),
+    ("fleetctl", &["fleet-store", "sqlx", "sqlx-core"]),
 ];
 const PURE: &[&str] = &["tokio", "reqwest", "sqlx-core"];
 /// One TLS provider and no system library for it: in no build at all.

@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    fleet_git::worker_main()
+    fleet_git::askpass_main().unwrap_or_else(fleet_git::worker_main)
 }

@@ -7,7 +7,7 @@ use super::classify;
 use crate::error::{GitError, GitErrorKind};
 
 /// The gix name of a commit of ours.
-pub(super) fn gix_id(commit: &CommitId) -> Result<gix::ObjectId, GitError> {
+pub(crate) fn gix_id(commit: &CommitId) -> Result<gix::ObjectId, GitError> {
     gix::ObjectId::from_hex(commit.as_str().as_bytes())
         .map_err(|_| GitError::new(GitErrorKind::RefMissing, format!("{commit} is not the id of a SHA-1 commit")))
 }

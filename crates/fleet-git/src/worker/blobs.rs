@@ -21,28 +21,42 @@ pub(super) fn read(repo: &Repository, oids: &[ObjectId], bounds: Bounds, output:
     let mut total = 0_u64;
     let largest = bounds.max_blob_bytes.min(u64::try_from(MAX_BLOB_BYTES).unwrap_or(u64::MAX));
     for oid in oids {
-        let id = oid.to_gix();
-        let broken = |error: gix::Error| classify::local(&error, &format!("read blob {oid} in the mirror"));
-        let header = repo.try_find_header(id).map_err(broken)?;
-        let header = header.ok_or_else(|| GitError::corrupt(format!("blob {oid} is not in the mirror")))?;
-        if header.kind() != gix::objs::Kind::Blob {
-            return Err(GitError::other(format!("object {oid} is a {}, not a blob", header.kind())));
-        }
-        if header.size() > largest {
-            return Err(GitError::new(
-                GitErrorKind::TooLarge,
-                format!("blob {oid} has {} bytes; at most {largest} are allowed", header.size()),
-            ));
-        }
-        total = total.saturating_add(header.size());
+        let size = size(repo, *oid, largest)?;
+        total = total.saturating_add(size);
         if total > bounds.max_total_bytes {
             return Err(GitError::new(
                 GitErrorKind::TooLarge,
                 format!("the files together have more than {} bytes (reached at blob {oid})", bounds.max_total_bytes),
             ));
         }
-        let blob = repo.find_blob(id).map_err(broken)?;
-        output.blob(&blob.data).map_err(|error| GitError::other(format!("cannot hand over blob {oid}: {error}")))?;
+        let content = content(repo, *oid)?;
+        output.blob(&content).map_err(|error| GitError::other(format!("cannot hand over blob {oid}: {error}")))?;
     }
     Ok(oids.len())
+}
+
+/// The size of a blob that has at most `largest` bytes, without unpacking it.
+pub(crate) fn size(repo: &Repository, oid: ObjectId, largest: u64) -> Result<u64, GitError> {
+    let header = repo.try_find_header(oid.to_gix()).map_err(|error| broken(&error, oid))?;
+    let header = header.ok_or_else(|| GitError::corrupt(format!("blob {oid} is not in the repository")))?;
+    if header.kind() != gix::objs::Kind::Blob {
+        return Err(GitError::other(format!("object {oid} is a {}, not a blob", header.kind())));
+    }
+    if header.size() > largest {
+        return Err(GitError::new(
+            GitErrorKind::TooLarge,
+            format!("blob {oid} has {} bytes; at most {largest} are allowed", header.size()),
+        ));
+    }
+    Ok(header.size())
+}
+
+/// The contents of a blob. Ask for its [`size`] first.
+pub(crate) fn content(repo: &Repository, oid: ObjectId) -> Result<Vec<u8>, GitError> {
+    let mut blob = repo.find_blob(oid.to_gix()).map_err(|error| broken(&error, oid))?;
+    Ok(std::mem::take(&mut blob.data))
+}
+
+fn broken(error: &gix::Error, oid: ObjectId) -> GitError {
+    classify::local(error, &format!("read blob {oid}"))
 }

@@ -59,8 +59,8 @@ pub(super) fn network(error: &gix::Error, url: &str, place: Where) -> GitError {
     GitError::new(kind, message.unwrap_or_else(|| format!("{url}: {} failed: {}", place.doing(), facts.chain())))
 }
 
-/// An error of the mirror on disk.
-pub(super) fn local(error: &gix::Error, doing: &str) -> GitError {
+/// An error of a repository on disk.
+pub(crate) fn local(error: &gix::Error, doing: &str) -> GitError {
     let kind = if is_disk_trouble(error) { GitErrorKind::Other } else { GitErrorKind::Corrupt };
     GitError::new(kind, format!("cannot {doing}: {}", Facts::of(error).chain()))
 }
@@ -173,8 +173,12 @@ impl Facts {
             };
             return (HostUnreachable, Some(format!("cannot connect to {url}: {why}")));
         }
-        if self.timeout || self.io.contains(&ErrorKind::TimedOut) {
+        // A socket that waits no longer says so with either word.
+        if self.timeout || self.io.contains(&ErrorKind::TimedOut) || self.io.contains(&ErrorKind::WouldBlock) {
             return (DeadlineExceeded, Some(format!("{url} accepted the connection and then did not answer in time")));
+        }
+        if self.says("repository not exported") {
+            return (HostUnreachable, Some(format!("{url}: the server has no such repository, or does not offer it")));
         }
         if self.says("header to indicate 'smart' protocol") {
             return (

@@ -1,7 +1,9 @@
 //! Bringing a revision into the mirror.
 
+use std::io::{BufReader, Read};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fleet_model::CommitId;
 use gix::Repository;
@@ -33,6 +35,7 @@ pub(super) struct Wanted<'a> {
     pub(super) revision: &'a str,
     pub(super) base: Option<&'a CommitId>,
     pub(super) timeouts: Timeouts,
+    pub(super) max_pack_bytes: u64,
 }
 
 /// Who is to blame for a failed fetch, and so whether a fresh mirror may help.
@@ -81,7 +84,7 @@ fn fetch_into(
                 Revision::Refs(names) => session.resolve(names, activity).map_err(Failure::Remote)?,
             };
             if !repo.has_object(id) {
-                receive(repo, &mut session, id, revision, activity)?;
+                receive(repo, &mut session, id, revision, wanted.max_pack_bytes, activity)?;
             }
             session.close();
             id
@@ -120,6 +123,7 @@ fn receive(
     session: &mut Session,
     id: gix::ObjectId,
     revision: &Revision,
+    max_pack_bytes: u64,
     activity: &Activity,
 ) -> Result<(), Failure> {
     let mut graph_repo = repo.clone();
@@ -140,12 +144,15 @@ fn receive(
         Negotiation { repo: &graph_repo, graph: &mut graph, map, negotiator: Algorithm::Consecutive.into_negotiator() };
     let pack_directory = repo.objects.store_ref().path().join("pack");
     let mut keep_path = None;
+    let too_large = Arc::new(AtomicBool::new(false));
     let interrupt = AtomicBool::new(false);
     let result = gix::protocol::fetch(
         &mut negotiation,
         |pack, progress, interrupt| {
+            let mut bounded =
+                BufReader::new(Bounded { inner: pack, left: max_pack_bytes, exceeded: Arc::clone(&too_large) });
             let written = gix::odb::pack::Bundle::write_to_directory(
-                pack,
+                &mut bounded,
                 Some(&pack_directory),
                 progress,
                 interrupt,
@@ -175,6 +182,12 @@ fn receive(
             reject_shallow_remote: true,
         },
     );
+    if too_large.load(Ordering::Relaxed) {
+        let message = format!(
+            "the host sends more than {max_pack_bytes} bytes at once for this repository, more than the service takes; make the repository smaller"
+        );
+        return Err(Failure::Remote(GitError::new(GitErrorKind::TooLarge, message)));
+    }
     if let Err(error) = result {
         return Err(blame(session, &error, id, revision));
     }
@@ -201,6 +214,29 @@ fn blame(session: &mut Session, error: &gix::Error, id: gix::ObjectId, revision:
         Failure::Mirror(failure)
     } else {
         Failure::Remote(failure)
+    }
+}
+
+/// Reads at most so many bytes; more is an error.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+    exceeded: Arc<AtomicBool>,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        match self.left.checked_sub(u64::try_from(count).unwrap_or(u64::MAX)) {
+            Some(left) => {
+                self.left = left;
+                Ok(count)
+            }
+            None => {
+                self.exceeded.store(true, Ordering::Relaxed);
+                Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "the pack is too large"))
+            }
+        }
     }
 }
 

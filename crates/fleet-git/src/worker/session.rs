@@ -12,9 +12,10 @@ use gix::protocol::{Handshake, LsRefsCommand};
 use super::Timeouts;
 use super::activity::Activity;
 use super::classify::{self, Where};
+use super::ssh;
 use super::upload_pack::UploadPack;
 use crate::error::{GitError, GitErrorKind};
-use crate::remote::{Remote, RemoteAuth, redact_url};
+use crate::remote::{Location, Remote, RemoteAuth, redact_url};
 use crate::revision::Revision;
 
 /// An open conversation.
@@ -54,13 +55,19 @@ impl Session {
     /// Connects and shakes hands.
     pub(super) fn open(remote: &Remote, timeouts: Timeouts, activity: &Activity) -> Result<Self, GitError> {
         let url = remote.display_url();
-        let location = remote.location()?;
-        let (mut transport, mut upload_pack) = match location.local_path() {
-            Some(path) => {
-                let (upload_pack, transport) = UploadPack::start(path, activity)?;
+        let (mut transport, mut upload_pack) = match remote.location()? {
+            Location::Local(path) => {
+                let (upload_pack, transport) = UploadPack::start(&path, activity)?;
                 (transport, Some(upload_pack))
             }
-            None => (http_transport(remote, timeouts)?, None),
+            Location::Ssh(target) => {
+                let (child, transport) = UploadPack::over_ssh(&target, &remote.ssh, timeouts, &url, activity)?;
+                (transport, Some(child))
+            }
+            Location::Daemon { host, port, path } => {
+                (UploadPack::from_daemon(&host, port, &path, timeouts, activity)?, None)
+            }
+            Location::Http => (http_transport(remote, timeouts)?, None),
         };
         let mut asked_by = None;
         let result = gix::protocol::handshake(
@@ -79,7 +86,7 @@ impl Session {
             if let Some(asked_by) = &asked_by {
                 return classify::credentials_refused(remote, asked_by);
             }
-            with_last_words(classify::network(&error, &url, Where::Handshake), upload_pack.as_mut())
+            with_last_words(classify::network(&error, &url, Where::Handshake), &url, upload_pack.as_mut())
         })?;
         Ok(Self { transport, handshake, url, upload_pack })
     }
@@ -98,6 +105,7 @@ impl Session {
                     .map_err(|error| {
                         with_last_words(
                             classify::network(&error, &self.url, Where::ListRefs),
+                            &self.url,
                             self.upload_pack.as_mut(),
                         )
                     })?
@@ -110,7 +118,7 @@ impl Session {
 
     /// What went wrong while a pack was received.
     pub(super) fn receive_error(&mut self, error: &gix::Error) -> GitError {
-        with_last_words(classify::network(error, &self.url, Where::Receive), self.upload_pack.as_mut())
+        with_last_words(classify::network(error, &self.url, Where::Receive), &self.url, self.upload_pack.as_mut())
     }
 
     /// Says goodbye, which lets a local `git upload-pack` end by itself.
@@ -120,10 +128,14 @@ impl Session {
     }
 }
 
-fn with_last_words(error: GitError, upload_pack: Option<&mut UploadPack>) -> GitError {
+fn with_last_words(error: GitError, url: &str, upload_pack: Option<&mut UploadPack>) -> GitError {
+    let is_ssh = upload_pack.as_ref().is_some_and(|child| child.is_ssh());
     let words = upload_pack.map(UploadPack::last_words).unwrap_or_default();
     if words.is_empty() {
         return error;
+    }
+    if is_ssh && let Some(known) = ssh::verdict(&words, url) {
+        return known;
     }
     let kind = if error.kind == GitErrorKind::Other { GitErrorKind::HostUnreachable } else { error.kind };
     let words: String = words.chars().filter(|c| !c.is_control() || *c == '\n').take(400).collect();

@@ -17,7 +17,7 @@ use crate::wire::{Change, ChangeKind, EntryMode, TreeEntry};
 const MAX_DEPTH: usize = 256;
 
 /// All files below `path` ("" or "." is the root) in the order of their paths, or the one file at `path`.
-pub(super) fn list(
+pub(crate) fn list(
     repo: &Repository,
     commit: &CommitId,
     path: &str,
@@ -163,7 +163,7 @@ fn children(
             format!("{path:?} is nested deeper than {MAX_DEPTH} directories"),
         ));
     }
-    let broken = |error: gix::Error| classify::local(&error, &format!("read the directory {path:?} in the mirror"));
+    let broken = |error: gix::Error| classify::local(&error, &format!("read the directory {path:?}"));
     let tree = repo.find_tree(tree).map_err(broken)?;
     let decoded = tree.decode().map_err(broken)?;
     Ok(decoded
@@ -179,10 +179,10 @@ fn node_at(repo: &Repository, commit: &CommitId, path: &str) -> Result<Option<No
     if !repo.has_object(id) {
         return Err(GitError::new(
             GitErrorKind::RefMissing,
-            format!("commit {commit} is not in the mirror; fetch it first"),
+            format!("commit {commit} is not in the repository; fetch it first"),
         ));
     }
-    let broken = |error: gix::Error| classify::local(&error, &format!("read commit {commit} in the mirror"));
+    let broken = |error: gix::Error| classify::local(&error, &format!("read commit {commit}"));
     let found = repo.find_commit(id).map_err(broken)?;
     let mut node = Node { kind: EntryKind::Tree, id: found.tree_id().map_err(broken)?.detach() };
     for (depth, part) in path.split('/').filter(|part| !part.is_empty()).enumerate() {

@@ -1,9 +1,10 @@
-//! A local repository, read through `git upload-pack` in a child process.
+//! A repository that is read through a child process: `git upload-pack` for a local one, the OpenSSH client for others.
 //!
 //! The child sees no system or user configuration, trusts exactly the wanted directory (which may belong to another user),
 //! and is gone when the session ends.
 
 use std::io::Read;
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -12,15 +13,20 @@ use gix::protocol::transport::Protocol;
 use gix::protocol::transport::client::blocking_io::Transport;
 use gix::protocol::transport::client::git::{ConnectMode, blocking_io::Connection};
 
+use super::Timeouts;
 use super::activity::Activity;
+use super::ssh::{self, Material};
 use crate::error::{GitError, GitErrorKind};
+use crate::remote::{SshOptions, SshTarget};
 
 const STDERR_BYTES: u64 = 4 << 10;
 
-/// A running `git upload-pack`. Dropping it kills the process and waits for its end.
+/// A running child. Dropping it kills the process and waits for its end.
 pub(super) struct UploadPack {
     child: Child,
     last_words: Arc<Mutex<String>>,
+    /// Files that the child reads; removed after its end.
+    material: Option<Material>,
 }
 
 impl UploadPack {
@@ -33,29 +39,89 @@ impl UploadPack {
         let real = path.canonicalize().map_err(|error| {
             GitError::new(GitErrorKind::HostUnreachable, format!("no Git repository at {shown}: {error}"))
         })?;
-        let mut child = command(&real).spawn().map_err(|error| {
+        let child = command(&real).spawn().map_err(|error| {
             GitError::other(format!(
                 "cannot run `git upload-pack` for {shown}: {error}; install Git or use an https:// URL"
             ))
         })?;
+        let path = gix::path::into_bstr(path).map_err(|error| GitError::other(error.to_string()))?.into_owned();
+        Self::talk(child, None, path, &shown.to_string(), activity)
+    }
+
+    /// Starts the SSH client for `target` and hands out a transport to it.
+    ///
+    /// # Errors
+    /// `AuthFailed` when key or host keys are missing, `Other` when the client cannot be started.
+    pub(super) fn over_ssh(
+        target: &SshTarget,
+        options: &SshOptions,
+        timeouts: Timeouts,
+        url: &str,
+        activity: &Activity,
+    ) -> Result<(Self, Box<dyn Transport + Send>), GitError> {
+        let material = Material::write(options, url)?;
+        let child = ssh::command(target, options, &material, timeouts).spawn().map_err(|error| {
+            GitError::other(format!("cannot run `ssh` for {url}: {error}; install the OpenSSH client"))
+        })?;
+        Self::talk(child, Some(material), target.path.as_str().into(), url, activity)
+    }
+
+    fn talk(
+        mut child: Child,
+        material: Option<Material>,
+        path: gix::bstr::BString,
+        shown: &str,
+        activity: &Activity,
+    ) -> Result<(Self, Box<dyn Transport + Send>), GitError> {
         let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let last_words = Arc::new(Mutex::new(String::new()));
-        let this = Self { child, last_words: Arc::clone(&last_words) };
+        let this = Self { child, last_words: Arc::clone(&last_words), material };
         let (Some(stdin), Some(stdout), Some(stderr)) = streams else {
-            return Err(GitError::other(format!("`git upload-pack` for {shown} has no pipes")));
+            return Err(GitError::other(format!("the Git process for {shown} has no pipes")));
         };
         std::thread::spawn(move || collect(stderr, &last_words));
         let counted = Counted { inner: stdout, activity: activity.clone() };
-        let connection: Connection<Counted<ChildStdout>, ChildStdin> = Connection::new(
-            counted,
-            stdin,
-            Protocol::V2,
-            gix::path::into_bstr(path).map_err(|error| GitError::other(error.to_string()))?.into_owned(),
-            None::<(&str, _)>,
-            ConnectMode::Process,
-            false,
-        );
+        let connection: Connection<Counted<ChildStdout>, ChildStdin> =
+            Connection::new(counted, stdin, Protocol::V2, path, None::<(&str, _)>, ConnectMode::Process, false);
         Ok((this, Box::new(connection)))
+    }
+
+    /// A conversation with `git daemon`.
+    ///
+    /// # Errors
+    /// `HostUnreachable` when no address of the host takes the connection in time.
+    pub(super) fn from_daemon(
+        host: &str,
+        port: Option<u16>,
+        path: &str,
+        timeouts: Timeouts,
+        activity: &Activity,
+    ) -> Result<Box<dyn Transport + Send>, GitError> {
+        let failed = |error: std::io::Error| {
+            GitError::new(GitErrorKind::HostUnreachable, format!("cannot connect to git://{host}: {error}"))
+        };
+        let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
+        for address in (host, port.unwrap_or(9418)).to_socket_addrs().map_err(failed)? {
+            let stream = match TcpStream::connect_timeout(&address, timeouts.connect) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    last = error;
+                    continue;
+                }
+            };
+            stream.set_read_timeout(Some(timeouts.no_progress)).map_err(failed)?;
+            stream.set_write_timeout(Some(timeouts.no_progress)).map_err(failed)?;
+            let reader = Counted { inner: stream.try_clone().map_err(failed)?, activity: activity.clone() };
+            let connection: Connection<Counted<TcpStream>, TcpStream> =
+                Connection::new(reader, stream, Protocol::V2, path, Some((host, port)), ConnectMode::Daemon, false);
+            return Ok(Box::new(connection));
+        }
+        Err(failed(last))
+    }
+
+    /// Whether it is the SSH client.
+    pub(super) fn is_ssh(&self) -> bool {
+        self.material.is_some()
     }
 
     /// What the process said on standard error, once it has ended.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fleet_git::{GitErrorKind, Limits, Remote, WorkerCommand, WorkerPool};
 use fleet_test::{GitRepo, wait_for};
 
-use crate::support::{Place, id, impatient_pool, local, pool_with_pid_file};
+use crate::support::{Place, WORKER, id, impatient_pool, local, pool_with_pid_file};
 
 /// A port that accepts connections (the kernel does) and never answers.
 fn black_hole() -> (TcpListener, Remote) {
@@ -158,4 +158,44 @@ async fn pid_of(file: &Path) -> rustix::process::Pid {
         rustix::process::Pid::from_raw(text.strip_suffix('\n')?.parse().ok()?)
     })
     .await
+}
+
+#[tokio::test]
+async fn hosts_that_never_answer_do_not_keep_a_good_one_waiting() {
+    let repo = GitRepo::init();
+    let first = id(&repo.write("a.yaml", "a: 1\n").commit("one"));
+    let limits = Limits { no_progress: Duration::from_secs(5), total: Duration::from_secs(60), ..Limits::default() };
+    let pool = WorkerPool::new(WorkerCommand::new(WORKER, Vec::<OsString>::new()), limits);
+    assert_eq!(pool.observe(&local(&repo), "main").await.unwrap(), first);
+    let holes: Vec<TcpListener> = (0..12).map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap()).collect();
+    let stuck = holes.iter().map(|hole| {
+        let url = format!("http://127.0.0.1:{}/a.git", hole.local_addr().unwrap().port());
+        let pool = pool.clone();
+        async move { pool.observe(&Remote::anonymous(url), "main").await }
+    });
+    let place = Place::new();
+    let good = async {
+        for _ in 0..3 {
+            let outcome = pool.fetch(&place.mirror(), &local(&repo), "main", None).await.unwrap();
+            assert_eq!(outcome.commit, first);
+            assert_eq!(pool.list_tree(&place.mirror(), &first, "").await.unwrap().len(), 1);
+        }
+    };
+    tokio::select! {
+        first = futures_util::future::select_all(stuck.map(Box::pin)) => panic!("given up before the good one was served: {:?}", first.0),
+        () = good => {}
+    }
+}
+
+#[tokio::test]
+async fn a_pack_above_the_limit_is_refused_by_size() {
+    let repo = GitRepo::init();
+    let noise: Vec<u8> = (0..400_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    repo.write("big.bin", noise).commit("one");
+    let limits = Limits { pack: 100_000, ..Limits::default() };
+    let pool = WorkerPool::new(WorkerCommand::new(WORKER, Vec::<OsString>::new()), limits);
+    let place = Place::new();
+    let error = pool.fetch(&place.mirror(), &local(&repo), "main", None).await.unwrap_err();
+    assert_eq!(error.kind, GitErrorKind::TooLarge, "{error}");
+    assert!(!place.mirror().exists(), "nothing half-fetched stays");
 }

@@ -138,7 +138,7 @@ async fn paths_that_hold_no_repository_are_unreachable_with_a_reason() {
     let error = pool.observe(&empty, "main").await.unwrap_err();
     assert_eq!(error.kind, GitErrorKind::HostUnreachable, "{error}");
     assert!(error.message.contains("git says"), "{error}");
-    let error = pool.observe(&Remote::anonymous("ssh://git@example.com/x"), "main").await.unwrap_err();
+    let error = pool.observe(&Remote::anonymous("svn://example.com/x"), "main").await.unwrap_err();
     assert_eq!(error.kind, GitErrorKind::UnsupportedScheme, "{error}");
 }
 

@@ -1,11 +1,12 @@
-//! Configuration providers: names, paths, owners, contents, placeholders and Git references.
+//! Configuration providers: names, paths, owners, contents, placeholders and references.
 
 use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fleet_model::{
-    ConfigProvider, ConfigSource, ContentEncoding, DeviceSpec, FileSpec, GitRef, ResourceName, SELF_REPOSITORY,
+    ConfigProvider, ConfigSource, ContentEncoding, DeviceSpec, FileSpec, GitRef, HttpRef, ResourceName,
+    SELF_REPOSITORY, SecretRef,
 };
 use fleet_render::{Template, check_device_path, check_owner, literal_prefix};
 
@@ -36,7 +37,7 @@ struct Rules<'r, 't, 'a> {
     findings: &'r mut Vec<Finding>,
     /// Lines of the providers by name.
     names: HashMap<String, u32>,
-    /// Lines of the inline files by path.
+    /// Lines of the inline files and of the files from web servers, by path.
     paths: HashMap<String, u32>,
 }
 
@@ -64,34 +65,47 @@ impl Rules<'_, '_, '_> {
                 }
             }
             ConfigSource::GitRef(git_ref) => self.git_ref(&format!("{pointer}/gitRef"), git_ref),
-            // Refused by the table of refused fields.
-            ConfigSource::HttpRef(_) | ConfigSource::SecretRef(_) => {}
+            ConfigSource::HttpRef(http_ref) => self.http_ref(&format!("{pointer}/httpRef"), http_ref),
+            ConfigSource::SecretRef(secret_ref) => self.secret_ref(&format!("{pointer}/secretRef"), secret_ref),
         }
     }
 
     fn file(&mut self, pointer: &str, file: &FileSpec) {
-        let path_pointer = format!("{pointer}/path");
-        let templated = self.is_template && file.path.contains("{{");
-        if templated {
-            self.template(&path_pointer, &file.path);
-            if !file.path.starts_with('/') && !file.path.starts_with("{{") {
-                let message = format!("device path {:?} is not absolute; start it with '/'", file.path);
-                self.find(codes::BAD_DEVICE_PATH, path_pointer.clone(), message);
+        self.path_of_file(format!("{pointer}/path"), &file.path);
+        self.owners(pointer, file.user.as_deref(), file.group.as_deref());
+        self.content(format!("{pointer}/content"), file);
+    }
+
+    /// The path of a file, which only one provider may give.
+    fn path_of_file(&mut self, pointer: String, path: &str) {
+        self.device_path(&pointer, path);
+        let line = self.document.value_span(&pointer).line;
+        if let Some(first) = self.paths.insert(path.to_owned(), line) {
+            let message = format!("the file {path:?} is given twice; the first is on line {first}");
+            self.find(codes::DUPLICATE_FILE, pointer, message);
+        }
+    }
+
+    fn device_path(&mut self, pointer: &str, path: &str) {
+        if !self.is_template || !path.contains("{{") {
+            if let Err(problem) = check_device_path(path) {
+                self.find(codes::BAD_DEVICE_PATH, pointer.to_owned(), problem.to_string());
             }
-        } else if let Err(problem) = check_device_path(&file.path) {
-            self.find(codes::BAD_DEVICE_PATH, path_pointer.clone(), problem.to_string());
+            return;
         }
-        let line = self.document.value_span(&path_pointer).line;
-        if let Some(first) = self.paths.insert(file.path.clone(), line) {
-            let message = format!("the inline file {:?} is given twice; the first is on line {first}", file.path);
-            self.find(codes::DUPLICATE_FILE, path_pointer, message);
+        self.template(pointer, path);
+        if !path.starts_with('/') && !path.starts_with("{{") {
+            let message = format!("device path {path:?} is not absolute; start it with '/'");
+            self.find(codes::BAD_DEVICE_PATH, pointer.to_owned(), message);
         }
-        for (field, owner) in [("user", &file.user), ("group", &file.group)] {
-            if let Some(Err(problem)) = owner.as_deref().map(check_owner) {
+    }
+
+    fn owners(&mut self, pointer: &str, user: Option<&str>, group: Option<&str>) {
+        for (field, owner) in [("user", user), ("group", group)] {
+            if let Some(Err(problem)) = owner.map(check_owner) {
                 self.find(codes::BAD_OWNER, format!("{pointer}/{field}"), problem.to_string());
             }
         }
-        self.content(format!("{pointer}/content"), file);
     }
 
     fn content(&mut self, pointer: String, file: &FileSpec) {
@@ -135,13 +149,50 @@ impl Rules<'_, '_, '_> {
         }
     }
 
-    fn git_ref(&mut self, pointer: &str, git_ref: &GitRef) {
-        let revision_pointer = format!("{pointer}/targetRevision");
-        let revision = git_ref.target_revision.as_deref();
-        if git_ref.repository.contains("{{") {
+    fn repository_name(&mut self, pointer: &str, name: &str) {
+        if name.contains("{{") {
             let message = "the repository's name cannot have placeholders";
             self.find(codes::TEMPLATED, format!("{pointer}/repository"), message.to_owned());
         }
+    }
+
+    fn http_ref(&mut self, pointer: &str, http_ref: &HttpRef) {
+        self.repository_name(pointer, &http_ref.repository);
+        if http_ref.repository == SELF_REPOSITORY {
+            let message =
+                "`httpRef` needs a Repository of type http; `.` is the Git repository that the manifest lies in";
+            self.find(codes::REPOSITORY_TYPE, format!("{pointer}/repository"), message.to_owned()).hint =
+                Some("use `gitRef` for files of this repository".to_owned());
+        }
+        if let Some(suffix) = http_ref.suffix.as_deref().filter(|_| self.is_template) {
+            self.template(&format!("{pointer}/suffix"), suffix);
+        }
+        self.path_of_file(format!("{pointer}/filePath"), &http_ref.file_path);
+    }
+
+    fn secret_ref(&mut self, pointer: &str, secret_ref: &SecretRef) {
+        for (field, text) in [("name", &secret_ref.name), ("namespace", &secret_ref.namespace)] {
+            let pointer = format!("{pointer}/{field}");
+            if self.is_template && text.contains("{{") {
+                self.template(&pointer, text);
+            } else if !is_dns_label(text) {
+                let message = format!(
+                    "the secret's {field} {text:?} is not a DNS label (at most 63 lower-case letters, digits and '-')"
+                );
+                self.find(codes::BAD_SECRET_REF, pointer, message);
+            }
+        }
+        // The root is a directory, too, and names no file here.
+        if secret_ref.mount_path != "/" {
+            self.device_path(&format!("{pointer}/mountPath"), &secret_ref.mount_path);
+        }
+        self.owners(pointer, secret_ref.user.as_deref(), secret_ref.group.as_deref());
+    }
+
+    fn git_ref(&mut self, pointer: &str, git_ref: &GitRef) {
+        let revision_pointer = format!("{pointer}/targetRevision");
+        let revision = git_ref.target_revision.as_deref();
+        self.repository_name(pointer, &git_ref.repository);
         match (git_ref.repository == SELF_REPOSITORY, revision) {
             (true, None | Some("HEAD")) => {}
             (true, Some(other)) => {
@@ -155,8 +206,12 @@ impl Rules<'_, '_, '_> {
                     Some("name a branch, tag or commit".to_owned());
             }
             (false, Some(revision)) if revision.contains("{{") => {
-                let message = "placeholders in `targetRevision` are not supported by this version";
-                self.find(codes::TEMPLATED, revision_pointer, message.to_owned());
+                if self.is_template {
+                    self.template(&revision_pointer, revision);
+                } else {
+                    let message = "`targetRevision` can have placeholders in a fleet's template only";
+                    self.find(codes::TEMPLATED, revision_pointer, message.to_owned());
+                }
             }
             (false, Some(_)) => {}
         }
@@ -178,4 +233,9 @@ impl Rules<'_, '_, '_> {
         };
         self.find(codes::BAD_REPOSITORY_PATH, pointer, problem);
     }
+}
+
+/// Whether the text is one DNS label.
+fn is_dns_label(text: &str) -> bool {
+    text.len() <= 63 && !text.contains('.') && text.parse::<ResourceName>().is_ok()
 }

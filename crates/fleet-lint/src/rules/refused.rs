@@ -1,24 +1,48 @@
-//! Fields that the format knows and this version refuses: what it cannot carry out yet, and what must not be in Git.
+//! Fields that the format knows and this version treats specially: what the service cannot carry out yet, and what must
+//! not be in Git.
 //!
 //! The table is the only place that says so: a version that learns a field deletes its row.
 
 use fleet_model::Kind;
 use serde_json::Value;
 
-use crate::codes::{self, Code};
+use crate::codes;
 use crate::document::Document;
-use crate::finding::Finding;
+use crate::finding::{Finding, Span};
 use crate::validate::dotted;
 
-/// When a field is refused.
+/// What the table says about a document.
+#[derive(Debug, Default)]
+pub(crate) struct Refused {
+    /// Pointers of credentials; nothing below them is looked at, so that no finding quotes them.
+    pub(crate) credentials: Vec<String>,
+    /// Why the object as a whole waits.
+    pub(crate) waits: Option<String>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// When a row applies.
 #[derive(Clone, Copy)]
 enum When {
     /// Whenever it is there.
     Given,
     /// When it has this value.
     Is(&'static str),
-    /// When it is a URL for SSH.
-    IsSshUrl,
+    /// When it is there in a Git repository.
+    GivenForGit,
+    /// When it has placeholders.
+    HasPlaceholder,
+}
+
+/// What a row says.
+#[derive(Clone, Copy)]
+enum What {
+    /// The object waits for a version that can do it.
+    Waits,
+    /// The field alone does nothing yet, in this sentence.
+    NoEffect(&'static str),
+    /// A credential in plain text.
+    Credential,
 }
 
 struct Row {
@@ -26,38 +50,57 @@ struct Row {
     /// A JSON pointer; `*` stands for every item or field.
     pointer: &'static str,
     when: When,
-    code: Code,
+    what: What,
 }
 
-const fn later(kind: Kind, pointer: &'static str, when: When) -> Row {
-    Row { kind, pointer, when, code: codes::UNSUPPORTED }
+const fn waits(kind: Kind, pointer: &'static str, when: When) -> Row {
+    Row { kind, pointer, when, what: What::Waits }
 }
+
+const fn no_effect(pointer: &'static str, sentence: &'static str) -> Row {
+    Row { kind: Kind::SyncPolicy, pointer, when: When::Given, what: What::NoEffect(sentence) }
+}
+
+const fn configured_elsewhere(pointer: &'static str) -> Row {
+    Row { kind: Kind::Repository, pointer, when: When::GivenForGit, what: What::NoEffect(TRUST_IS_CONFIGURED) }
+}
+
+/// Who is trusted on the way to a repository is for those to say who run the service.
+const TRUST_IS_CONFIGURED: &str = "this has no effect: the service's configuration (`git.credentials`) says which certificates and host keys are trusted";
 
 const fn credential(pointer: &'static str) -> Row {
-    Row { kind: Kind::Repository, pointer, when: When::Given, code: codes::CREDENTIAL }
+    Row { kind: Kind::Repository, pointer, when: When::Given, what: What::Credential }
 }
 
 const TABLE: &[Row] = &[
-    later(Kind::Fleet, "/spec/rolloutPolicy", When::Given),
-    later(Kind::Fleet, "/spec/template/spec/os", When::Given),
-    later(Kind::Fleet, "/spec/template/spec/applications", When::Given),
-    later(Kind::Fleet, "/spec/template/spec/systemd", When::Given),
-    later(Kind::Fleet, "/spec/template/spec/resources", When::Given),
-    later(Kind::Fleet, "/spec/template/spec/updatePolicy", When::Given),
-    later(Kind::Fleet, "/spec/template/spec/config/*/httpRef", When::Given),
-    later(Kind::Fleet, "/spec/template/spec/config/*/secretRef", When::Given),
-    later(Kind::Device, "/spec/os", When::Given),
-    later(Kind::Device, "/spec/applications", When::Given),
-    later(Kind::Device, "/spec/systemd", When::Given),
-    later(Kind::Device, "/spec/resources", When::Given),
-    later(Kind::Device, "/spec/updatePolicy", When::Given),
-    later(Kind::Device, "/spec/config/*/httpRef", When::Given),
-    later(Kind::Device, "/spec/config/*/secretRef", When::Given),
-    later(Kind::Repository, "/spec/type", When::Is("http")),
-    later(Kind::Repository, "/spec/type", When::Is("oci")),
-    later(Kind::Repository, "/spec/url", When::IsSshUrl),
-    later(Kind::ResourceSync, "/spec/type", When::Is("catalog")),
-    later(Kind::SyncPolicy, "/spec/*", When::Given),
+    waits(Kind::Fleet, "/spec/rolloutPolicy", When::Given),
+    waits(Kind::Fleet, "/spec/template/spec/os/catalogItemRef", When::Given),
+    waits(Kind::Fleet, "/spec/template/spec/applications/*/catalogItemRef", When::Given),
+    waits(Kind::Fleet, "/spec/template/spec/applications/*/volumes/*/image/catalogItemRef", When::Given),
+    waits(Kind::Fleet, "/spec/template/spec/config/*/httpRef", When::Given),
+    waits(Kind::Fleet, "/spec/template/spec/config/*/secretRef", When::Given),
+    waits(Kind::Fleet, "/spec/template/spec/config/*/gitRef/targetRevision", When::HasPlaceholder),
+    waits(Kind::Device, "/spec/os/catalogItemRef", When::Given),
+    waits(Kind::Device, "/spec/applications/*/catalogItemRef", When::Given),
+    waits(Kind::Device, "/spec/applications/*/volumes/*/image/catalogItemRef", When::Given),
+    waits(Kind::Device, "/spec/config/*/httpRef", When::Given),
+    waits(Kind::Device, "/spec/config/*/secretRef", When::Given),
+    waits(Kind::ResourceSync, "/spec/type", When::Is("catalog")),
+    no_effect(
+        "/spec/limits",
+        "this version of the service does not enforce limits; `fleetctl plan` shows what they would hold",
+    ),
+    no_effect(
+        "/spec/forcedPush",
+        "this has no effect in this version of the service: a rewritten history is followed, with a warning event",
+    ),
+    no_effect(
+        "/spec/deletionGracePeriod",
+        "this has no effect in this version of the service: what is removed is gone at once",
+    ),
+    configured_elsewhere("/spec/httpConfig/ca.crt"),
+    configured_elsewhere("/spec/httpConfig/skipServerVerification"),
+    configured_elsewhere("/spec/sshConfig/skipServerVerification"),
     credential("/spec/httpConfig/username"),
     credential("/spec/httpConfig/password"),
     credential("/spec/httpConfig/token"),
@@ -66,54 +109,95 @@ const TABLE: &[Row] = &[
     credential("/spec/sshConfig/sshPrivateKey"),
     credential("/spec/sshConfig/privateKeyPassphrase"),
     credential("/spec/ociAuth"),
-    later(Kind::Repository, "/spec/sshConfig", When::Given),
 ];
 
-/// The fields of `value` that this version refuses: their pointers, and the findings.
-pub(crate) fn refused_fields(document: &Document<'_, '_>, kind: Kind, value: &Value) -> (Vec<String>, Vec<Finding>) {
-    let mut pointers = Vec::new();
-    let mut findings = Vec::new();
+/// What the service does with an object of this kind that waits.
+fn meanwhile(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Fleet => "the fleet keeps what it has",
+        Kind::Device => "the device keeps what it has",
+        Kind::Repository => "what refers to it keeps what it has",
+        Kind::ResourceSync => "nothing is brought in",
+        Kind::EnrollmentPolicy | Kind::SyncPolicy => "it has no effect",
+    }
+}
+
+fn cannot(kind: Kind, what: &str) -> String {
+    format!("this version of the service cannot carry out {what} yet; {}", meanwhile(kind))
+}
+
+/// What the table says about `value`.
+pub(crate) fn refused_fields(document: &Document<'_, '_>, kind: Kind, value: &Value) -> Refused {
+    let mut refused = Refused::default();
+    let mut waiting = Vec::new();
     for row in TABLE.iter().filter(|row| row.kind == kind) {
         let mut found = Vec::new();
         expand(value, row.pointer, String::new(), &mut found);
         for (pointer, field) in found {
-            let (refused, at) = match row.when {
-                When::Given => (!field.is_null(), document.key_span(&pointer)),
-                When::Is(value) => (field == value, document.value_span(&pointer)),
-                When::IsSshUrl => (field.as_str().is_some_and(is_ssh_url), document.value_span(&pointer)),
-            };
-            if !refused {
+            if matches!(row.when, When::GivenForGit)
+                && value.pointer("/spec/type").is_none_or(|of_type| of_type != "git")
+            {
                 continue;
             }
-            let name = dotted(&pointer);
-            let finding = if row.code == codes::CREDENTIAL {
-                Finding::new(
-                    row.code,
-                    at,
-                    format!("`{name}` is a credential in plain text; whoever reads the repository has it"),
-                )
-                .hint("remove it, replace the credential, and give the new one to the service's configuration")
-            } else {
-                let message = match row.when {
-                    When::Given => format!("`{name}` is not supported by this version"),
-                    When::Is(value) => format!("`{name}: {value}` is not supported by this version"),
-                    When::IsSshUrl => format!("`{name}`: repositories over SSH are not supported by this version"),
-                };
-                Finding::new(row.code, at, message)
+            let Some(at) = applies(row.when, document, &pointer, field) else { continue };
+            let finding = match row.what {
+                What::Waits => {
+                    let what = described(row.when, &dotted(&pointer));
+                    let finding = Finding::new(codes::UNSUPPORTED, at, cannot(kind, &what));
+                    waiting.push(what);
+                    finding
+                }
+                What::NoEffect(sentence) => Finding::new(codes::UNSUPPORTED, at, sentence),
+                What::Credential => {
+                    refused.credentials.push(pointer.clone());
+                    let name = dotted(&pointer);
+                    let message =
+                        format!("`{name}` is a credential in plain text; whoever reads the repository has it");
+                    let hint = "remove it, replace the credential, and give the new one to the service's configuration";
+                    Finding::new(codes::CREDENTIAL, at, message).hint(hint)
+                }
             };
-            findings.push(finding.at_pointer(pointer.clone()));
-            // A type that is refused makes every other field of its branch moot.
-            let is_type = kind == Kind::Repository && pointer == "/spec/type";
-            pointers.push(if is_type { "/spec".to_owned() } else { pointer });
+            refused.findings.push(finding.at_pointer(pointer));
         }
     }
-    (pointers, findings)
+    refused.waits = match &waiting[..] {
+        [] => None,
+        [first, more @ ..] if more.len() >= 3 => {
+            Some(cannot(kind, &format!("{first} and {} other fields", more.len())))
+        }
+        few => Some(cannot(kind, &few.join(" and "))),
+    };
+    refused
 }
 
-fn is_ssh_url(url: &str) -> bool {
-    let scp_like =
-        !url.contains("://") && url.split('/').next().is_some_and(|host| host.contains('@') && host.contains(':'));
-    url.starts_with("ssh://") || url.starts_with("git+ssh://") || scp_like
+/// Where the row applies to a field, when it does.
+fn applies(when: When, document: &Document<'_, '_>, pointer: &str, field: &Value) -> Option<Span> {
+    let text = field.as_str();
+    match when {
+        When::Given | When::GivenForGit => (!field.is_null()).then(|| document.key_span(pointer)),
+        When::Is(value) => (field == value).then(|| document.value_span(pointer)),
+        When::HasPlaceholder => text.is_some_and(|text| text.contains("{{")).then(|| document.value_span(pointer)),
+    }
+}
+
+fn described(when: When, name: &str) -> String {
+    match when {
+        When::Given | When::GivenForGit => format!("`{name}`"),
+        When::Is(value) => format!("`{name}: {value}`"),
+        When::HasPlaceholder => format!("placeholders in `{name}`"),
+    }
+}
+
+/// Host (with a user when there is one) and path of `[user@]host:path`, as Git tells it from a path on the disk.
+pub(super) fn scp_like(url: &str) -> Option<(&str, &str)> {
+    if url.contains("://") {
+        return None;
+    }
+    let bracket = url.find('[').filter(|open| *open == 0 || url.as_bytes()[open - 1] == b'@');
+    let from = bracket.and_then(|open| url[open..].find(']').map(|close| open + close)).unwrap_or(0);
+    let colon = from + url[from..].find(':')?;
+    let (host, path) = (&url[..colon], &url[colon + 1..]);
+    (!host.contains('/') && !host.is_empty()).then_some((host, path))
 }
 
 /// All values that a pointer with `*` leads to.

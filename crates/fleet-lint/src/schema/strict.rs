@@ -3,16 +3,19 @@
 use fleet_model::Kind;
 use serde_json::{Map, Value, json};
 
-use super::api_versions;
+use super::{api_versions, bounds};
 
 /// A DNS-1123 subdomain.
-const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+pub(super) const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// A device's key fingerprint.
-const DEVICE_NAME: &str = "^[0-9a-v]{16,64}$";
+pub(super) const DEVICE_NAME: &str = "^[0-9a-v]{16,64}$";
 /// The value of a label.
-const LABEL_VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
+pub(super) const LABEL_VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
 /// The key of a label.
-const LABEL_KEY: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$";
+pub(super) const LABEL_KEY: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$";
+
+/// The key of an annotation, which may have capitals everywhere.
+const ANNOTATION_KEY: &str = r"^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$";
 
 /// Makes the generator's output plain: no `null`, no defaults, no number formats, plain enums.
 pub(super) fn tidy(schema: &mut Value) {
@@ -84,47 +87,41 @@ pub(super) fn root(schema: &mut Value, kind: Kind) {
         "properties": {"name": {"pattern": name}},
     });
     schema["additionalProperties"] = json!(false);
+    schema["$id"] = json!(super::id(&kind.as_str().to_lowercase()));
 }
 
-/// The bounds of the parts.
+/// The strictness, the unions and the bounds of the parts.
 pub(super) fn definitions(schema: &mut Value) {
     let Some(Value::Object(definitions)) = schema.get_mut("$defs") else { return };
     for (name, definition) in definitions.iter_mut() {
         match name.as_str() {
             "ObjectMeta" => object_meta(definition),
-            "DeviceSpec" => definition["additionalProperties"] = json!(false),
             "ConfigProvider" => config_provider(definition),
-            "RepositorySpec" => repository_spec(definition),
-            "FileSpec" => {
-                definition["properties"]["mode"]["maximum"] = json!(0o7777);
-                definition["properties"]["path"]["maxLength"] = json!(4096);
-            }
-            "GitRef" => {
-                bounds(&mut definition["properties"]["repository"], 253);
-                bounds(&mut definition["properties"]["targetRevision"], 1024);
-                definition["properties"]["path"]["maxLength"] = json!(2048);
-            }
-            "LabelSelector" => labels(&mut definition["properties"]["matchLabels"]),
-            "EnrollmentRule" => labels(&mut definition["properties"]["labels"]),
-            "RuleMatch" => definition["minProperties"] = json!(1),
-            "ResourceSyncSpec" => {
-                definition["properties"]["type"]["enum"] = json!(["fleet"]);
-                bounds(&mut definition["properties"]["targetRevision"], 244);
-                bounds(&mut definition["properties"]["repository"], 253);
-                definition["properties"]["path"]["maxLength"] = json!(2048);
-            }
+            "BatchLimit" => number_or_text(definition),
             _ => {}
         }
+        bounds::apply(name, definition);
+        tagged_union(definition);
+        definition["title"] = json!(spaced(name));
     }
     definitions.remove("ConfigSource");
 }
 
-fn bounds(schema: &mut Value, max: u32) {
-    schema["minLength"] = json!(1);
-    schema["maxLength"] = json!(max);
+/// `UpdateSchedule` as `Update schedule`.
+fn spaced(name: &str) -> String {
+    let mut text = String::new();
+    for (at, character) in name.chars().enumerate() {
+        if at > 0 && character.is_uppercase() {
+            text.push(' ');
+            text.extend(character.to_lowercase());
+        } else {
+            text.push(character);
+        }
+    }
+    text
 }
 
-fn labels(schema: &mut Value) {
+pub(super) fn labels(schema: &mut Value) {
     schema["propertyNames"] = json!({"pattern": LABEL_KEY});
     schema["additionalProperties"] = json!({"type": "string", "maxLength": 63, "pattern": LABEL_VALUE});
 }
@@ -135,8 +132,8 @@ fn object_meta(definition: &mut Value) {
     }
     definition["description"] = json!("Name, labels and annotations of a resource.");
     definition["additionalProperties"] = json!(false);
-    bounds(&mut definition["properties"]["name"], 253);
     labels(&mut definition["properties"]["labels"]);
+    definition["properties"]["annotations"]["propertyNames"] = json!({"pattern": ANNOTATION_KEY});
 }
 
 /// A provider's name beside exactly one of its sources, in one object.
@@ -147,9 +144,6 @@ fn config_provider(definition: &mut Value) {
         let Some(Value::Object(properties)) = branch.get("properties") else { continue };
         for (source, of_source) in properties {
             let mut of_source = of_source.clone();
-            if of_source == json!(true) {
-                of_source = json!({});
-            }
             if of_source.get("description").is_none() {
                 of_source["description"] = branch["description"].clone();
             }
@@ -159,30 +153,44 @@ fn config_provider(definition: &mut Value) {
     }
     definition["oneOf"] = Value::Array(alternatives);
     definition["additionalProperties"] = json!(false);
-    bounds(&mut definition["properties"]["name"], 253);
 }
 
-/// A union by `type`, written so that only the branch of the given type speaks.
-fn repository_spec(definition: &mut Value) {
+/// Alternatives of plain types in one schema, so that a wrong type is one violation.
+fn number_or_text(definition: &mut Value) {
+    if let Some(map) = definition.as_object_mut() {
+        map.remove("anyOf");
+        map.insert("type".to_owned(), json!(["integer", "string"]));
+    }
+}
+
+/// A union by the constant of one property, written so that only the branch of the given constant speaks.
+fn tagged_union(definition: &mut Value) {
     let Some(Value::Array(branches)) = definition.get("oneOf").cloned() else { return };
-    let mut types = Vec::new();
-    let mut rules = Vec::new();
+    let constant = |branch: &Value| {
+        let properties = branch.get("properties")?.as_object()?;
+        properties.iter().find_map(|(name, property)| Some((name.clone(), property.get("const")?.clone())))
+    };
+    let Some((tag, _)) = branches.first().and_then(constant) else { return };
+    let (mut values, mut rules) = (Vec::new(), Vec::new());
+    let mut description = "Which fields there are.".to_owned();
     for mut branch in branches {
-        let of_type = branch["properties"]["type"]["const"].clone();
-        if let Some(url) = branch["properties"].get_mut("url") {
-            bounds(url, 2048);
+        let value = branch["properties"][&tag]["const"].clone();
+        // Said once, by the enumeration.
+        branch["properties"][&tag] = json!({});
+        if let (Some(value), Some(text)) = (value.as_str(), branch["description"].as_str()) {
+            description.push_str(&format!("\n- `{value}`: {text}"));
         }
         rules.push(json!({
-            "if": {"properties": {"type": {"const": of_type.clone()}}, "required": ["type"]},
+            "if": {"properties": {&tag: {"const": &value}}, "required": [&tag]},
             "then": branch,
         }));
-        types.push(of_type);
+        values.push(value);
     }
     *definition = json!({
         "description": definition["description"],
         "type": "object",
-        "required": ["type"],
-        "properties": {"type": {"description": "What the repository is.", "type": "string", "enum": types}},
+        "required": [&tag],
+        "properties": {&tag: {"description": description, "type": "string", "enum": values}},
         "allOf": rules,
     });
 }

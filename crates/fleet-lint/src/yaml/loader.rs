@@ -6,13 +6,12 @@ mod notation;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use fleet_model::Severity;
 use granit_parser::{Event, Parser, ScalarStyle, Span as RawSpan};
 
 use super::place::{clip, place, scalar_span};
 use super::scalar::{Plain, ambiguity, resolve};
 use super::tree::{Entry, Node, NodeKind, ScalarText, Tree};
-use super::{MAX_DEPTH, MAX_DOCUMENTS, MAX_NODES};
+use super::{MAX_DEPTH, MAX_DOCUMENTS, MAX_NODES, MAX_TEXT_BYTES};
 use crate::codes;
 use crate::finding::{Finding, Span};
 use notation::ambiguous;
@@ -24,7 +23,7 @@ pub(crate) struct LoadedDocument {
     pub(crate) root: Option<u32>,
     /// A finding makes the value meaningless: do not decode it.
     pub(crate) broken: bool,
-    /// A finding about its notation is an error.
+    /// A finding about its notation is an error that nothing lowers.
     pub(crate) refused: bool,
     /// Where the document starts.
     pub(crate) span: Span,
@@ -57,8 +56,16 @@ struct Key<'a> {
 struct Size {
     /// Values in the expanded subtree.
     nodes: u32,
+    /// Bytes of text in the expanded subtree, keys included.
+    bytes: u64,
     /// Levels of the subtree.
     height: u16,
+}
+
+impl Size {
+    fn scalar(bytes: usize) -> Self {
+        Self { nodes: 1, bytes: u64::try_from(bytes).unwrap_or(u64::MAX), height: 1 }
+    }
 }
 
 struct Loader<'a> {
@@ -168,7 +175,7 @@ impl<'a> Loader<'a> {
 
     fn find(&mut self, finding: Finding) {
         if let Some(document) = self.file.documents.last_mut() {
-            document.refused |= finding.code.severity == Severity::Error;
+            document.refused |= finding.code.is_fatal();
         }
         self.file.findings.push(finding);
     }
@@ -229,7 +236,8 @@ impl<'a> Loader<'a> {
             start_byte: raw.start.byte_offset().unwrap_or(0),
             end_byte: raw.end.byte_offset().unwrap_or(0),
         };
-        let node = self.push(span, NodeKind::Scalar, text, Size { nodes: 1, height: 1 });
+        let size = Size::scalar(text.text.len());
+        let node = self.push(span, NodeKind::Scalar, text, size);
         if anchor != 0 {
             self.anchors.insert(anchor, node);
         }
@@ -244,7 +252,8 @@ impl<'a> Loader<'a> {
         if anchor != 0 {
             // An anchored key is a value that aliases may repeat.
             let scalar = ScalarText { text: text.clone(), plain, ..ScalarText::default() };
-            let node = self.push(span, NodeKind::Scalar, scalar, Size { nodes: 1, height: 1 });
+            let size = Size::scalar(scalar.text.len());
+            let node = self.push(span, NodeKind::Scalar, scalar, size);
             self.anchors.insert(anchor, node);
         }
         if plain && resolve(&text) != Plain::Text {
@@ -279,26 +288,35 @@ impl<'a> Loader<'a> {
 
     fn close(&mut self) -> bool {
         let Some(frame) = self.stack.pop() else { return true };
+        let mut keys = 0;
         let (node, anchor, kind, children): (u32, usize, NodeKind, Vec<u32>) = match frame {
             Frame::Sequence { node, anchor, items } => {
                 (node, anchor, NodeKind::Sequence(items.clone().into_boxed_slice()), items)
             }
             Frame::Mapping { node, anchor, entries, .. } => {
                 self.check_entries(&entries);
+                keys = entries.iter().map(|entry| entry.key.len()).sum();
                 let children = entries.iter().map(|entry| entry.value).collect();
                 (node, anchor, NodeKind::Mapping(entries.into_boxed_slice()), children)
             }
         };
-        let mut size = Size { nodes: 1, height: 0 };
+        let mut size = Size { height: 0, ..Size::scalar(keys) };
         for child in &children {
             let of_child = self.sizes[*child as usize];
             size.nodes = size.nodes.saturating_add(of_child.nodes);
+            size.bytes = size.bytes.saturating_add(of_child.bytes);
             size.height = size.height.max(of_child.height);
         }
         size.height = size.height.saturating_add(1);
         let span = self.file.tree.node(node).span;
         if size.nodes > MAX_NODES {
             let message = format!("the document has more than {MAX_NODES} values once its aliases are expanded");
+            self.fatal(Finding::new(codes::TOO_MANY_NODES, span, message));
+            return false;
+        }
+        if size.bytes > MAX_TEXT_BYTES {
+            let message =
+                format!("the document has more than {MAX_TEXT_BYTES} bytes of text once its aliases are expanded");
             self.fatal(Finding::new(codes::TOO_MANY_NODES, span, message));
             return false;
         }
@@ -323,8 +341,7 @@ impl<'a> Loader<'a> {
 
     /// Hands a finished value to what it stands in; `None` when it is not usable.
     fn value(&mut self, node: Option<u32>, span: Span) -> bool {
-        let node = node
-            .unwrap_or_else(|| self.push(span, NodeKind::Scalar, ScalarText::default(), Size { nodes: 1, height: 1 }));
+        let node = node.unwrap_or_else(|| self.push(span, NodeKind::Scalar, ScalarText::default(), Size::scalar(0)));
         match self.stack.last_mut() {
             Some(Frame::Sequence { items, .. }) => items.push(node),
             Some(Frame::Mapping { entries, key, .. }) => match key.take() {

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fleet_model::{ConfigSource, ContentEncoding, DeviceSpec, FileSpec, GitRef};
+use fleet_model::{ConfigSource, ContentEncoding, DeviceSpec, FileSpec, GitRef, OsSpec};
 use serde_json::Value;
 
+use super::applications::{self, ApplicationPlan};
 use super::problem::{Place, PrepareError, Problem, RenderError};
 use super::tree::{PinnedInputs, PinnedTree};
-use super::{MAX_INLINE_BYTES, Prepared, check_device_path, check_owner, compose, literal_prefix, paths};
+use super::{MAX_INLINE_BYTES, Prepared, check_device_path, check_owner, literal_prefix, paths, resolve};
 use crate::canonical;
 use crate::template::{Inputs, Template};
 
@@ -24,7 +25,7 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
-    fn parse(self, text: &str) -> Result<Template, Problem> {
+    pub(super) fn parse(self, text: &str) -> Result<Template, Problem> {
         match self {
             Self::Template => Ok(Template::parse(text)?),
             Self::Plain => Ok(Template::literal(text)),
@@ -70,18 +71,25 @@ pub(super) struct GitPlan {
 
 #[derive(Clone)]
 pub(super) enum OsPlan {
-    /// Canonical JSON with its key and a comma before it, or nothing.
+    /// Nothing is said.
+    None,
+    /// Canonical JSON.
     Fixed(Vec<u8>),
-    /// The object without its image, and the image.
-    Image { os: serde_json::Map<String, Value>, image: Template },
+    /// With an image that depends on the device.
+    Image { os: OsFrame, image: Template },
 }
 
-/// Canonical JSON around `config` and `os`.
+/// An operating system without its image.
 #[derive(Clone)]
-pub(super) struct Frame {
-    pub(super) before_config: Vec<u8>,
-    pub(super) before_os: Vec<u8>,
-    pub(super) after_os: Vec<u8>,
+pub(super) struct OsFrame(serde_json::Map<String, Value>);
+
+impl OsFrame {
+    /// Canonical JSON with this image.
+    pub(super) fn json(&self, image: String) -> Vec<u8> {
+        let mut os = self.0.clone();
+        os.insert("image".to_owned(), Value::String(image));
+        canonical::to_vec(&Value::Object(os))
+    }
 }
 
 impl Prepared {
@@ -108,25 +116,24 @@ impl Prepared {
             };
             providers.push(Provider { name: provider.name.clone(), source });
         }
-        let list = |items: &Option<Vec<Value>>| items.clone().map(Value::Array);
-        let frame = Frame {
-            before_config: members("", &[("applications", list(applications))], ","),
-            before_os: members(",", &[("consoles", list(consoles)), ("decommissioning", decommissioning.clone())], ""),
-            after_os: members(
-                ",",
-                &[
-                    ("resources", list(resources)),
-                    ("systemd", systemd.clone()),
-                    ("updatePolicy", update_policy.clone()),
-                ],
-                "",
-            ),
+        let applications = match applications {
+            Some(list) => Some(applications::prepare(list, dialect)?),
+            None => None,
         };
+        let others = [
+            ("consoles", value_of(consoles)),
+            ("decommissioning", value_of(decommissioning)),
+            ("resources", value_of(resources)),
+            ("systemd", value_of(systemd)),
+            ("updatePolicy", value_of(update_policy)),
+        ];
+        let json = |(key, value): (&'static str, Option<Value>)| Some((key, canonical::to_vec(&value?)));
+        let others = others.into_iter().filter_map(json).collect();
         let os = os_plan(os.as_ref(), dialect).map_err(|problem| Place::of("/os/image").fails(problem))?;
-        let inputs = all_inputs(&providers, &os);
-        let mut prepared = Self { providers, os, frame, inputs, layout: None };
+        let inputs = all_inputs(&providers, applications.as_deref().unwrap_or_default(), &os);
+        let mut prepared = Self { providers, applications, os, others, inputs, layout: None };
         if prepared.paths_are_literal() {
-            prepared.layout = Some(compose::layout(&prepared, None)?);
+            prepared.layout = Some(resolve::layout(&prepared, None)?);
         }
         Ok(prepared)
     }
@@ -139,39 +146,31 @@ impl Prepared {
     }
 }
 
-/// Members of an object that are there, each with `before` in front and `after` behind.
-fn members(before: &str, members: &[(&str, Option<Value>)], after: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (key, value) in members {
-        if let Some(value) = value {
-            out.extend_from_slice(before.as_bytes());
-            canonical::write_str(key, &mut out);
-            out.push(b':');
-            canonical::write(value, &mut out);
-            out.extend_from_slice(after.as_bytes());
-        }
-    }
-    out
+/// A part of a specification as JSON.
+pub(super) fn value_of<T: serde::Serialize>(part: &Option<T>) -> Option<Value> {
+    part.as_ref().map(|part| serde_json::to_value(part).expect("a specification has text keys and finite numbers only"))
 }
 
-fn os_plan(os: Option<&Value>, dialect: Dialect) -> Result<OsPlan, Problem> {
-    if let Some(Value::Object(os)) = os
-        && let Some(Value::String(image)) = os.get("image")
-    {
+fn os_plan(os: Option<&OsSpec>, dialect: Dialect) -> Result<OsPlan, Problem> {
+    let Some(os) = os else { return Ok(OsPlan::None) };
+    let mut json = value_of(&Some(os)).unwrap_or_default();
+    if let Some(image) = &os.image {
         let image = dialect.parse(image)?;
-        if !image.is_literal() {
-            let mut os = os.clone();
-            os.remove("image");
-            return Ok(OsPlan::Image { os, image });
+        if let (false, Value::Object(fields)) = (image.is_literal(), &mut json) {
+            fields.remove("image");
+            return Ok(OsPlan::Image { os: OsFrame(std::mem::take(fields)), image });
         }
     }
-    Ok(OsPlan::Fixed(members(",", &[("os", os.cloned())], "")))
+    Ok(OsPlan::Fixed(canonical::to_vec(&json)))
 }
 
-fn all_inputs(providers: &[Provider], os: &OsPlan) -> Inputs {
+fn all_inputs(providers: &[Provider], applications: &[ApplicationPlan], os: &OsPlan) -> Inputs {
     let mut inputs = Inputs::default();
     if let OsPlan::Image { image, .. } = os {
         inputs.merge(image.inputs());
+    }
+    for application in applications {
+        application.add_inputs(&mut inputs);
     }
     for provider in providers {
         match &provider.source {
@@ -226,18 +225,7 @@ impl At<'_> {
     }
 
     fn content(&self, content: &str, encoding: Option<ContentEncoding>) -> Result<Content, Problem> {
-        let bytes = match encoding {
-            None | Some(ContentEncoding::Plain) => content.as_bytes().to_vec(),
-            Some(ContentEncoding::Base64) => {
-                // Long base64 is often folded over lines.
-                let unfolded = content.replace(['\r', '\n'], "");
-                STANDARD.decode(unfolded).map_err(|error| Problem::Base64(error.to_string()))?
-            }
-        };
-        if bytes.len() > MAX_INLINE_BYTES {
-            return Err(Problem::LargeContent(bytes.len()));
-        }
-        match String::from_utf8(bytes) {
+        match String::from_utf8(decode(content, encoding)?) {
             Ok(text) => Ok(Content::Text(self.dialect.parse(&text)?)),
             Err(binary) => Ok(Content::Bytes(binary.into_bytes())),
         }
@@ -256,4 +244,20 @@ impl At<'_> {
         let tree = tree.ok_or_else(|| self.place("/gitRef").fails(Problem::NotPinned))?;
         Ok(GitPlan { path, prefix, tree })
     }
+}
+
+/// The bytes that a manifest writes in some encoding.
+pub(super) fn decode(content: &str, encoding: Option<ContentEncoding>) -> Result<Vec<u8>, Problem> {
+    let bytes = match encoding {
+        None | Some(ContentEncoding::Plain) => content.as_bytes().to_vec(),
+        Some(ContentEncoding::Base64) => {
+            // Long base64 is often folded over lines.
+            let unfolded = content.replace(['\r', '\n'], "");
+            STANDARD.decode(unfolded).map_err(|error| Problem::Base64(error.to_string()))?
+        }
+    };
+    if bytes.len() > MAX_INLINE_BYTES {
+        return Err(Problem::LargeContent(bytes.len()));
+    }
+    Ok(bytes)
 }

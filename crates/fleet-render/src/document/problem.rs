@@ -45,8 +45,8 @@ pub enum Problem {
     /// The content of an inline file.
     #[error("the content has {0} bytes; at most {MAX_INLINE_BYTES} are allowed in an inline file")]
     LargeContent(usize),
-    /// A feature that is left out.
-    #[error("{0} is not supported yet")]
+    /// Something valid that the service does not carry out yet.
+    #[error("{0} is not supported yet: the service does not fetch it, and devices keep what they have")]
     Unsupported(&'static str),
     /// Two providers have one name.
     #[error("another provider has the same name")]
@@ -85,6 +85,20 @@ pub enum Problem {
     /// An image that is no image reference after substitution.
     #[error("{0:?} is not an image reference ([host[:port]/]name[:tag][@digest])")]
     Image(String),
+    /// The path of a file of an application, after substitution.
+    #[error("application file {path:?} {reason}")]
+    ApplicationPath {
+        /// The path for this device, cut after 200 characters.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Two applications have one name, after substitution.
+    #[error("another application is called {0:?}; give one of them a name")]
+    DuplicateApplication(String),
+    /// The value of an environment variable, after substitution.
+    #[error("the value has {0} bytes; an environment variable has 1 to 253")]
+    Variable(usize),
     /// Too many files.
     #[error("the document has more than {MAX_FILES} files")]
     TooManyFiles,

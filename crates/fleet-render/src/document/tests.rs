@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod applications;
+
 fn spec(value: Value) -> DeviceSpec {
     serde_json::from_value(value).unwrap()
 }
@@ -77,7 +79,7 @@ fn a_document_is_this_text() {
         "os": {"image": "quay.io/acme/os:latest-{{ .metadata.labels.stage }}"},
         "systemd": {"matchPatterns": ["chronyd.service"]},
         "applications": [{"name": "web", "image": "quay.io/acme/web:1", "appType": "container"}],
-        "updatePolicy": {"updateSchedule": {"timeZone": "Local", "at": "0 3 * * *"}},
+        "updatePolicy": {"updateSchedule": {"timeZone": "Local", "at": "0 3 * * *", "startGraceDuration": "1h"}},
         "config": [
             {"name": "base", "gitRef": {"repository": ".", "path": "/sites/{{ .metadata.labels.site }}"}},
             {"name": "motd", "inline": [
@@ -91,7 +93,7 @@ fn a_document_is_this_text() {
         tree(&[("sites/berlin/usr/bin/run", b"#!/bin/sh\n"), ("sites/berlin/etc/site", b"BER"), ("sites/rome/x", b"")]),
     )]);
     let prepared = Prepared::new(&template, pins).unwrap();
-    insta::assert_snapshot!(render(&prepared, &[("stage", "prod"), ("site", "berlin")]).unwrap(), @r###"{"applications":[{"appType":"container","image":"quay.io/acme/web:1","name":"web"}],"config":[{"inline":[{"content":"/+8=","contentEncoding":"base64","group":"1000","mode":384,"path":"/etc/key","user":"svc"},{"content":"Welcome to DEV1\n","contentEncoding":"plain","group":"root","mode":420,"path":"/etc/motd","user":"root"},{"content":"BER","contentEncoding":"plain","group":"root","mode":420,"path":"/etc/site","user":"root"},{"content":"#!/bin/sh\n","contentEncoding":"plain","group":"root","mode":493,"path":"/usr/bin/run","user":"root"}],"name":""}],"os":{"image":"quay.io/acme/os:latest-prod"},"systemd":{"matchPatterns":["chronyd.service"]},"updatePolicy":{"updateSchedule":{"at":"0 3 * * *","timeZone":"Local"}}}"###);
+    insta::assert_snapshot!(render(&prepared, &[("stage", "prod"), ("site", "berlin")]).unwrap(), @r###"{"applications":[{"appType":"container","image":"quay.io/acme/web:1","name":"web"}],"config":[{"inline":[{"content":"/+8=","contentEncoding":"base64","group":"1000","mode":384,"path":"/etc/key","user":"svc"},{"content":"Welcome to DEV1\n","contentEncoding":"plain","group":"root","mode":420,"path":"/etc/motd","user":"root"},{"content":"BER","contentEncoding":"plain","group":"root","mode":420,"path":"/etc/site","user":"root"},{"content":"#!/bin/sh\n","contentEncoding":"plain","group":"root","mode":493,"path":"/usr/bin/run","user":"root"}],"name":""}],"os":{"image":"quay.io/acme/os:latest-prod"},"systemd":{"matchPatterns":["chronyd.service"]},"updatePolicy":{"updateSchedule":{"at":"0 3 * * *","startGraceDuration":"1h","timeZone":"Local"}}}"###);
 }
 
 #[test]
@@ -223,8 +225,12 @@ fn what_no_device_could_have_is_refused_at_once() {
     refuses(&file(json!({"content": "{{ range . }}"})), none(), "`range` is not supported");
     refuses(&file(json!({"content": "x".repeat(MAX_INLINE_BYTES + 1)})), none(), "at most 1048576");
     refuses(&git("x"), none(), "not pinned");
-    for kind in ["httpRef", "secretRef"] {
-        refuses(&spec(json!({"config": [{"name": "p", kind: {}}]})), none(), &format!("{kind} is not supported yet"));
+    for (kind, value) in [
+        ("httpRef", json!({"repository": "r", "filePath": "/a"})),
+        ("secretRef", json!({"name": "s", "namespace": "n", "mountPath": "/a"})),
+    ] {
+        let expected = format!("(/config/0/{kind}): {kind} is not supported yet");
+        refuses(&spec(json!({"config": [{"name": "p", kind: value}]})), none(), &expected);
     }
     let revision = json!({"repository": ".", "path": "x", "targetRevision": "{{ .metadata.labels.a }}"});
     refuses(&spec(json!({"config": [{"name": "git", "gitRef": revision}]})), pinned(&[]), "targetRevision");
@@ -273,10 +279,10 @@ fn a_digest_does_not_depend_on_the_order_of_keys() {
     };
     assert_eq!(
         digest(
-            r#"{"os":{"image":"a","z":{"b":1,"a":[2]}},"config":[{"name":"n","inline":[{"path":"/a","content":"x"},{"path":"/b","content":"y"}]}]}"#
+            r#"{"systemd":{"matchPatterns":["a"]},"os":{"catalogItemRef":{"catalog":"c","item":"i","version":"1"}},"config":[{"name":"n","inline":[{"path":"/a","content":"x"},{"path":"/b","content":"y"}]}]}"#
         ),
         digest(
-            r#"{"config":[{"inline":[{"content":"y","path":"/b"},{"content":"x","path":"/a"}],"name":"other"}],"os":{"z":{"a":[2],"b":1},"image":"a"}}"#
+            r#"{"config":[{"inline":[{"content":"y","path":"/b"},{"content":"x","path":"/a"}],"name":"other"}],"os":{"catalogItemRef":{"version":"1","item":"i","catalog":"c"}},"systemd":{"matchPatterns":["a"]}}"#
         ),
     );
 }

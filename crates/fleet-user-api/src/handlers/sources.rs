@@ -5,15 +5,22 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use fleet_http::{ApiError, json};
-use fleet_model::{ObjectMeta, ResourceList, SHOREBASE_API_VERSION, Source, SourceSpec, SourceStatus};
+use fleet_model::{ObjectMeta, ResourceList, SHOREBASE_API_VERSION, Source, SourcePlan, SourceSpec, SourceStatus};
 use fleet_store::read_sources::{self, SourceRecord};
 use fleet_store::{Channel, NewEvent, record_event};
 
 use crate::api::{Api, Caller, Inner, checked_name, failed, no_such};
+use crate::handlers::plans::plan_digest;
 use crate::listing::{Params, envelope};
 use crate::permissions::Action;
 
 fn source(record: SourceRecord) -> Source {
+    let plan = match (&record.applied_commit, &record.plan_digest, record.plan_summary) {
+        (Some(commit), Some(digest), Some(summary)) => {
+            plan_digest(digest).map(|digest| SourcePlan { digest, commit: commit.clone(), summary })
+        }
+        (_, _, _) => None,
+    };
     Source {
         api_version: SHOREBASE_API_VERSION.to_owned(),
         kind: "Source".to_owned(),
@@ -32,6 +39,7 @@ fn source(record: SourceRecord) -> Source {
             last_polled_at: record.last_polled_at.map(|at| at.to_jiff().to_string()),
             conditions: record.conditions.0,
             diagnostics: record.diagnostics.0,
+            plan,
         },
     }
 }
@@ -60,7 +68,7 @@ pub(crate) async fn list(
     Ok(Json(list))
 }
 
-async fn find(inner: &Inner, name: &str) -> Result<Source, ApiError> {
+pub(super) async fn find(inner: &Inner, name: &str) -> Result<Source, ApiError> {
     let name = checked_name("Source", name)?;
     let found = read_sources::get(inner.pool(), Inner::ORG, name).await.map_err(failed)?;
     found.map(source).ok_or_else(|| no_such("Source", name))

@@ -4,7 +4,7 @@ use anyhow::{bail, ensure};
 use serde_json::Value;
 
 use super::get::what;
-use super::{diagnostics, full_names, write_diagnostics};
+use super::{diagnostics, full_names, plans, write_diagnostics};
 use crate::cli::{Connection, DescribeArgs};
 use crate::client::Client;
 use crate::duration::ago;
@@ -22,12 +22,15 @@ pub(crate) async fn describe(args: &DescribeArgs, connection: &Connection, io: &
     let client = Client::new(connection)?;
     let names = full_names(&client, kind, &names).await?;
     let [name] = &names[..] else { bail!("give the name of one {}", kind.singular()) };
-    let mut path = kind.path(args.fleetname.as_deref())?;
+    let mut path = kind.path(args.fleetname.as_deref(), None)?;
     path.push(name);
     let object = client.get(&path, &[("addDevicesSummary", "true")]).await?;
     head(&object, io)?;
     conditions(&object, io)?;
     findings(kind, &object, io)?;
+    if kind == Type::Source {
+        plans::write_summary(&object, io)?;
+    }
     body(&object, io)?;
     events(&client, &object, io).await?;
     Ok(Outcome::Good)
@@ -95,7 +98,7 @@ fn body(object: &Value, io: &mut Io<'_>) -> anyhow::Result<()> {
     for (title, key) in [("Spec", "spec"), ("Status", "status")] {
         let mut value = object[key].clone();
         if let Some(map) = value.as_object_mut() {
-            for shown in ["conditions", "diagnostics"] {
+            for shown in ["conditions", "diagnostics", "plan"] {
                 map.remove(shown);
             }
         }

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use serde_json::Value;
 
-use super::{diagnostics, full_names, write_diagnostics};
+use super::{diagnostics, full_names, plans, write_diagnostics};
 use crate::cli::{Connection, Format, GetArgs};
 use crate::client::Client;
 use crate::objects::{self, Type};
@@ -13,7 +13,7 @@ use crate::{Io, Outcome};
 pub(crate) async fn get(args: &GetArgs, connection: &Connection, io: &mut Io<'_>) -> anyhow::Result<Outcome> {
     let (kind, names) = what(&args.what, &args.names)?;
     let client = Client::new(connection)?;
-    let path = kind.path(args.fleetname.as_deref())?;
+    let path = kind.path(args.fleetname.as_deref(), args.source.as_deref())?;
     if names.is_empty() {
         let (items, more) = list(&client, kind, &path, args).await?;
         if more && args.output != Format::Json && args.output != Format::Yaml {
@@ -32,7 +32,11 @@ pub(crate) async fn get(args: &GetArgs, connection: &Connection, io: &mut Io<'_>
         bail!("{} cannot be shown by name; use --field-selector", kind.collection());
     }
     let mut items = Vec::new();
-    for name in full_names(&client, kind, &names).await? {
+    let names = match kind == Type::Plan {
+        true => plans::full_commits(&client, &path, &names).await?,
+        false => full_names(&client, kind, &names).await?,
+    };
+    for name in names {
         let mut path = path.clone();
         path.push(&name);
         items.push(client.get(&path, &extra(kind)).await?);

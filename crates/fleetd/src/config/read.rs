@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::str::FromStr;
 use std::time::Duration;
 
-use fleet_git::{RemoteAuth, Secret};
+use fleet_git::{RemoteAuth, Secret, SshOptions};
 use fleet_model::{ResourceName, Role};
 use fleet_runtime::{LogFormat, check_log_filter};
 use fleet_store::{ORIGIN_CONFIG, SourceDefinition};
@@ -239,9 +239,17 @@ fn read_git(mut section: Fields, beside: &Path) -> GitConfig {
 
 fn read_credential(mut item: Fields, beside: &Path) -> Option<GitCredential> {
     let url_prefix = item.required_text("urlPrefix");
-    let has_host = url_prefix.strip_prefix("https://").is_some_and(|rest| rest.contains('/'));
+    let is_ssh = url_prefix.starts_with("ssh://") || !url_prefix.contains("://");
+    let has_host = match url_prefix.split_once("://") {
+        Some(("https" | "ssh", rest)) => rest.contains('/'),
+        Some(_) => false,
+        None => url_prefix.split_once('@').is_some_and(|(user, rest)| !user.is_empty() && rest.contains(':')),
+    };
     if !url_prefix.is_empty() && !has_host {
-        item.problem("urlPrefix", "must start with https:// and name a host followed by a /");
+        item.problem(
+            "urlPrefix",
+            "must name a host and go on behind it: https://host/, ssh://user@host/ or user@host: (a prefix of the URL as it is written)",
+        );
     }
     let username = item.text("username");
     let file = |item: &mut Fields, key: &'static str| {
@@ -251,6 +259,25 @@ fn read_credential(mut item: Fields, beside: &Path) -> Option<GitCredential> {
     let password = file(&mut item, "passwordFile");
     let token = file(&mut item, "tokenFile");
     let ca_pem = file(&mut item, "caFile");
+    let skip_verify = item.flag("skipServerVerification").unwrap_or(false);
+    let ssh = SshOptions {
+        private_key: file(&mut item, "privateKeyFile").map(Secret::from),
+        passphrase: file(&mut item, "passphraseFile").map(Secret::from),
+        known_hosts: file(&mut item, "knownHostsFile"),
+        skip_verify,
+    };
+    if is_ssh && has_host {
+        for (key, is_missing) in [
+            ("privateKeyFile", ssh.private_key.is_none()),
+            ("knownHostsFile", ssh.known_hosts.is_none() && !skip_verify),
+        ] {
+            if is_missing {
+                item.problem(key, "is missing; SSH needs it");
+            }
+        }
+    } else if ssh.private_key.is_some() || ssh.passphrase.is_some() || ssh.known_hosts.is_some() {
+        item.problem("privateKeyFile", "this key, passphraseFile and knownHostsFile belong to an SSH prefix");
+    }
     let auth = match (username, password, token) {
         (Some(username), Some(password), None) => RemoteAuth::Basic { username, password: Secret::from(password) },
         (None, None, Some(token)) => RemoteAuth::Bearer { token: Secret::from(token) },
@@ -268,9 +295,8 @@ fn read_credential(mut item: Fields, beside: &Path) -> Option<GitCredential> {
             return None;
         }
     };
-    let skip_verify = item.flag("skipServerVerification").unwrap_or(false);
     item.finish();
-    Some(GitCredential { url_prefix, auth, ca_pem, skip_verify })
+    Some(GitCredential { url_prefix, auth, ca_pem, skip_verify, ssh })
 }
 
 fn read_certificates(mut section: Fields) -> CertificateConfig {
@@ -298,15 +324,12 @@ fn read_sources(root: &mut Fields) -> Vec<SourceDefinition> {
                 }
             }
             let url = item.required_text("url");
-            let known = url.starts_with('/') || ["https://", "http://", "file://"].iter().any(|s| url.starts_with(s));
-            if !url.is_empty() && !known {
-                item.problem(
-                    "url",
-                    format_args!("{:?} is not https://, file:// or an absolute path", fleet_git::redact_url(&url)),
-                );
-            }
-            if fleet_git::redact_url(&url) != url {
-                item.problem("url", "holds credentials; put them under git.credentials");
+            if !url.is_empty() {
+                if fleet_git::redact_url(&url) != url {
+                    item.problem("url", "holds credentials; put them under git.credentials");
+                } else if let Err(error) = fleet_git::check_url(&url) {
+                    item.problem("url", error);
+                }
             }
             let revision = item.text("revision").unwrap_or_else(|| "main".to_owned());
             let path = item.text("path").unwrap_or_else(|| "/".to_owned());

@@ -24,8 +24,8 @@ fn every_bad_value_is_reported_at_once() {
     let found = problems(
         "dataDir: here\nlog: {format: xml, level: 'a=b=c'}\ndatabase: {url: mysql://x, maxConnections: 0}\n\
          agentApi: {address: nowhere, pollHold: 1h}\nuserApi: {certificate: /a}\n\
-         auth: {local: false}\ngit: {pollInterval: 10, credentials: [{urlPrefix: 'ftp://x'}]}\n\
-         sources: [{name: A, url: 'git@x:y'}, {name: b}, {name: b, url: 'https://u:p@h/x', path: '../x'}]\nsauces: []\n",
+         auth: {local: false}\ngit: {pollInterval: 10, credentials: [{urlPrefix: 'ftp://x'}, {urlPrefix: 'git@h:', passphraseFile: /nowhere}]}\n\
+         sources: [{name: A, url: 'ftp://x/y'}, {name: b}, {name: b, url: 'https://u:p@h/x', path: '../x'}]\nsauces: []\n",
     );
     for wanted in [
         "dataDir: here is not an absolute path",
@@ -39,6 +39,9 @@ fn every_bad_value_is_reported_at_once() {
         "auth.local:",
         "git.pollInterval: 10 has no unit; write 10s",
         "git.credentials[0].urlPrefix:",
+        "git.credentials[1].privateKeyFile: is missing",
+        "git.credentials[1].knownHostsFile: is missing",
+        "git.credentials[1].passphraseFile: cannot read /nowhere",
         "sources[0].name:",
         "sources[0].url:",
         "sources[1].url: is missing",

@@ -268,6 +268,33 @@ impl Installation {
             .unwrap()
     }
 
+    /// Runs the CLI in the repository without a service, as a person or CI would.
+    pub(crate) fn offline(&self, args: &[&str]) -> Output {
+        Command::new(program("fleetctl"))
+            .args(args)
+            .current_dir(self.repo.path())
+            .env("FLEETCTL_CONFIG", "/dev/null")
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap()
+    }
+
+    /// Runs the CLI in the repository, with the service in reach.
+    pub(crate) fn online(&self, args: &[&str]) -> Output {
+        Command::new(program("fleetctl"))
+            .args(args)
+            .arg("--server")
+            .arg(self.user_url())
+            .arg("--ca")
+            .arg(self.ca_file())
+            .current_dir(self.repo.path())
+            .env("FLEETCTL_TOKEN", self.token("admin"))
+            .env("FLEETCTL_CONFIG", "/dev/null")
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap()
+    }
+
     /// Runs `fleetctl lint` in the repository, as a person or CI would.
     pub(crate) fn lint(&self, args: &[&str]) -> Output {
         Command::new(program("fleetctl"))

@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that does not work")]
 
 mod access;
+mod before_merge;
 mod commits;
 mod faults;
 mod harness;
+mod plans;
 mod repositories;

@@ -1,0 +1,174 @@
+//! What a commit of a source may change before somebody has to look at it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ObjectMeta;
+
+/// Limits and trust of sources.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SyncPolicy {
+    /// `shorebase/v1alpha1`.
+    pub api_version: String,
+    /// `SyncPolicy`.
+    pub kind: String,
+    /// Name.
+    pub metadata: ObjectMeta,
+    /// The policy.
+    pub spec: SyncPolicySpec,
+}
+
+/// A sync policy. What is not given has its default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SyncPolicySpec {
+    /// The names of the sources that the policy is for; the one that it lies in when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Vec<String>>,
+    /// How much a commit may change before it has to wait for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<SyncLimits>,
+    /// What happens when the history of the branch was rewritten; `Follow` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced_push: Option<ForcedPush>,
+    /// How long a removed fleet is kept before it is gone: a number of seconds, minutes or hours, such as `1h`. Nothing
+    /// is kept when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_grace_period: Option<String>,
+}
+
+/// How much a commit may change. A limit that is not given has its default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SyncLimits {
+    /// How many fleets may be removed; one or 5 % when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_fleets: Option<CountLimit>,
+    /// How many devices may lose their fleet; 25 or 5 % when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmanaged_devices: Option<CountLimit>,
+    /// How many devices may change whose fleet has no rollout policy; 20 % when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_devices_without_rollout: Option<PercentLimit>,
+}
+
+/// The larger of a number and a percentage of all; at least one is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CountLimit {
+    /// A number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// A percentage of all, 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+}
+
+/// A percentage of all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PercentLimit {
+    /// A percentage of all, 0 to 100.
+    pub percent: u8,
+}
+
+/// What happens when the history of a branch was rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum ForcedPush {
+    /// The new history waits for a person.
+    Hold,
+    /// The new history is applied like any other commit.
+    Follow,
+}
+
+/// The larger of a number and a percentage of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// The number.
+    pub count: u32,
+    /// The percentage of all, 0 to 100.
+    pub percent: u8,
+}
+
+impl Limit {
+    /// How many of `total` may change; one more is too many.
+    pub fn allowed(self, total: u64) -> u64 {
+        u64::from(self.count).max(total.saturating_mul(u64::from(self.percent)) / 100)
+    }
+}
+
+/// The limits that are in force for a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Fleets that may be removed, of all fleets.
+    pub removed_fleets: Limit,
+    /// Devices that may lose their fleet, of all devices.
+    pub unmanaged_devices: Limit,
+    /// Devices that may change while their fleet has no rollout policy, of all devices.
+    pub changed_devices_without_rollout: Limit,
+}
+
+impl Limits {
+    /// Without a policy.
+    pub const DEFAULT: Self = Self {
+        removed_fleets: Limit { count: 1, percent: 5 },
+        unmanaged_devices: Limit { count: 25, percent: 5 },
+        changed_devices_without_rollout: Limit { count: 0, percent: 20 },
+    };
+}
+
+impl SyncLimits {
+    /// The limits with the defaults for what is not given. A limit of which only the number or only the percentage is
+    /// given consists of that alone.
+    pub fn in_force(&self) -> Limits {
+        let of = |given: &Option<CountLimit>, default: Limit| match given {
+            Some(CountLimit { count: None, percent: None }) | None => default,
+            Some(limit) => Limit { count: limit.count.unwrap_or(0), percent: limit.percent.unwrap_or(0) },
+        };
+        let default = Limits::DEFAULT;
+        Limits {
+            removed_fleets: of(&self.removed_fleets, default.removed_fleets),
+            unmanaged_devices: of(&self.unmanaged_devices, default.unmanaged_devices),
+            changed_devices_without_rollout: self
+                .changed_devices_without_rollout
+                .as_ref()
+                .map_or(default.changed_devices_without_rollout, |limit| Limit { count: 0, percent: limit.percent }),
+        }
+    }
+}
+
+impl SyncPolicySpec {
+    /// The limits in force under this policy.
+    pub fn limits_in_force(&self) -> Limits {
+        self.limits.as_ref().map_or(Limits::DEFAULT, SyncLimits::in_force)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_larger_of_number_and_percentage_is_allowed() {
+        let limit = Limits::DEFAULT.unmanaged_devices;
+        assert_eq!((limit.allowed(10), limit.allowed(500), limit.allowed(1_000)), (25, 25, 50));
+        assert_eq!(Limits::DEFAULT.changed_devices_without_rollout.allowed(4), 0);
+        assert_eq!(Limit { count: 0, percent: 100 }.allowed(u64::MAX), u64::MAX / 100);
+    }
+
+    #[test]
+    fn a_limit_that_is_given_replaces_its_default_as_a_whole() {
+        let spec: SyncPolicySpec =
+            serde_json::from_str(r#"{"limits":{"removedFleets":{"count":3},"unmanagedDevices":{}}}"#).unwrap();
+        let limits = spec.limits_in_force();
+        assert_eq!(limits.removed_fleets, Limit { count: 3, percent: 0 });
+        assert_eq!(limits.unmanaged_devices, Limits::DEFAULT.unmanaged_devices);
+        assert_eq!(SyncPolicySpec::default().limits_in_force(), Limits::DEFAULT);
+    }
+}

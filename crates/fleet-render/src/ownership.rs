@@ -1,0 +1,100 @@
+//! Who owns a device: a pure decision from its labels and the fleets' selectors.
+
+use fleet_model::{LabelSelector, Labels};
+
+/// The fleet that owns a device, and the fleets that contend for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ownership {
+    /// The owner.
+    pub owner: Option<String>,
+    /// All fleets that select the device, when there is more than one; in the order they were given.
+    pub contenders: Vec<String>,
+}
+
+impl Ownership {
+    /// Why the device gets nothing new although fleets select it: one sentence, or `None` when at most one does.
+    pub fn conflict(&self) -> Option<String> {
+        let several = !self.contenders.is_empty();
+        several.then(|| format!("several fleets select this device: {}", self.contenders.join(", ")))
+    }
+}
+
+/// One selecting fleet owns the device; none frees it; with several the present owner stays, as long as it is among
+/// them, and the device gets nothing new until the overlap is gone. A fleet without a selector owns nobody. Hand the
+/// fleets in by name, so that the contenders are always told in one order.
+pub fn decide_owner<'f>(
+    labels: &Labels,
+    fleets: impl IntoIterator<Item = (&'f str, Option<&'f LabelSelector>)>,
+    present: Option<&str>,
+) -> Ownership {
+    let mut selecting = fleets
+        .into_iter()
+        .filter(|(_, selector)| selector.is_some_and(|selector| selector.matches(labels)))
+        .map(|(name, _)| name);
+    let Some(first) = selecting.next() else { return Ownership::default() };
+    let mut contenders = vec![first];
+    contenders.extend(selecting);
+    if contenders.len() == 1 {
+        return Ownership { owner: Some(first.to_owned()), contenders: Vec::new() };
+    }
+    Ownership {
+        owner: present.filter(|owner| contenders.contains(owner)).map(str::to_owned),
+        contenders: contenders.into_iter().map(str::to_owned).collect(),
+    }
+}
+
+/// Labels in force: those of enrolment, overlaid by those of the device's manifest.
+pub fn labels_in_force(enrolled: &Labels, manifest: Option<&Labels>) -> Labels {
+    let mut labels = enrolled.clone();
+    labels.extend(manifest.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn fleet(name: &'static str, pairs: &[(&str, &str)]) -> (&'static str, LabelSelector) {
+        (name, LabelSelector::of_labels(labels(pairs)))
+    }
+
+    fn decide(labels: &Labels, fleets: &[(&'static str, LabelSelector)], present: Option<&str>) -> Ownership {
+        decide_owner(labels, fleets.iter().map(|(name, selector)| (*name, Some(selector))), present)
+    }
+
+    #[test]
+    fn one_selecting_fleet_owns_and_none_frees() {
+        let fleets = [fleet("a", &[("role", "kiosk")]), fleet("b", &[("role", "gate")])];
+        let owner = |pairs: &[(&str, &str)], present| decide(&labels(pairs), &fleets, present).owner;
+        assert_eq!(owner(&[("role", "kiosk")], None).as_deref(), Some("a"));
+        assert_eq!(owner(&[("role", "gate")], Some("a")).as_deref(), Some("b"));
+        assert_eq!(owner(&[("role", "other")], Some("a")), None);
+    }
+
+    #[test]
+    fn with_several_the_present_owner_stays() {
+        let fleets = [fleet("a", &[("x", "1")]), fleet("b", &[("y", "1")]), fleet("c", &[("z", "1")])];
+        let both = labels(&[("x", "1"), ("y", "1")]);
+        let decided = decide(&both, &fleets, Some("b"));
+        assert_eq!((decided.owner.as_deref(), decided.contenders.len()), (Some("b"), 2));
+        assert_eq!(decided.conflict().as_deref(), Some("several fleets select this device: a, b"));
+        assert_eq!(decide(&both, &fleets, None).owner, None);
+        assert_eq!(decide(&both, &fleets, Some("c")).owner, None, "an owner that selects it no more lets go");
+    }
+
+    #[test]
+    fn a_fleet_without_selector_owns_nobody() {
+        assert_eq!(decide_owner(&labels(&[("x", "1")]), [("a", None)], Some("a")), Ownership::default());
+    }
+
+    #[test]
+    fn labels_of_the_manifest_win() {
+        let enrolled = labels(&[("site", "berlin"), ("alias", "k1")]);
+        let manifest = labels(&[("site", "paris")]);
+        assert_eq!(labels_in_force(&enrolled, Some(&manifest)), labels(&[("site", "paris"), ("alias", "k1")]));
+    }
+}
