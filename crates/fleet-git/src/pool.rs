@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::error::{GitError, GitErrorKind};
 use crate::object_id::ObjectId;
 use crate::remote::Remote;
-use crate::wire::{Answer, Change, FetchOutcome, Op, Request, TreeEntry};
+use crate::wire::{Answer, Change, CommitSubject, FetchOutcome, Op, Request, TreeEntry};
 
 use fairness::Hosts;
 use process::{Received, Worker};
@@ -184,6 +184,25 @@ impl WorkerPool {
         Ok(changes)
     }
 
+    /// What a rewrite of history from `from` to `to` loses: the newest commits, at most `max`, that only `from` has in its
+    /// history.
+    ///
+    /// # Errors
+    /// `RefMissing` when the mirror does not hold one of the two (it may have been built anew), `Corrupt` (fetch again).
+    pub async fn lost_commits(
+        &self,
+        mirror: &Path,
+        from: &CommitId,
+        to: &CommitId,
+        max: usize,
+    ) -> Result<Vec<CommitSubject>, GitError> {
+        let op = Op::LostCommits { mirror: mirror.to_owned(), from: from.clone(), to: to.clone(), max };
+        let doing = format!("comparing the histories of {} and {}", from.short(), to.short());
+        let (answer, _) = self.call(op, doing, Received::default()).await?;
+        let Answer::Lost { commits } = answer else { return Err(unexpected()) };
+        Ok(commits)
+    }
+
     /// The contents of blobs, in the order of `oids`.
     ///
     /// # Errors
@@ -290,6 +309,7 @@ impl WorkerPool {
             | Answer::Fetched(_)
             | Answer::Tree { .. }
             | Answer::Changes { .. }
+            | Answer::Lost { .. }
             | Answer::BlobsEnd { .. } => true,
         };
         if healthy && worker.served < self.inner.limits.requests_per_worker && worker.is_quiet() {

@@ -76,6 +76,15 @@ pub struct FetchOutcome {
     pub rebuilt: Option<String>,
 }
 
+/// A commit and the first line of its message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitSubject {
+    /// The commit.
+    pub id: CommitId,
+    /// The first line, at most 120 characters; bytes that are not text are replaced.
+    pub subject: String,
+}
+
 /// A request to a worker, complete in itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
@@ -114,6 +123,12 @@ pub(crate) enum Op {
         path: String,
         max_entries: usize,
     },
+    LostCommits {
+        mirror: PathBuf,
+        from: CommitId,
+        to: CommitId,
+        max: usize,
+    },
     ReadBlobs {
         mirror: PathBuf,
         oids: Vec<ObjectId>,
@@ -127,7 +142,7 @@ impl Op {
     pub(crate) fn remote(&self) -> Option<&Remote> {
         match self {
             Self::ObserveRef { remote, .. } | Self::Fetch { remote, .. } => Some(remote),
-            Self::ListTree { .. } | Self::Diff { .. } | Self::ReadBlobs { .. } => None,
+            Self::ListTree { .. } | Self::Diff { .. } | Self::LostCommits { .. } | Self::ReadBlobs { .. } => None,
         }
     }
 }
@@ -139,6 +154,7 @@ pub(crate) enum Answer {
     Fetched(FetchOutcome),
     Tree { entries: Vec<TreeEntry> },
     Changes { changes: Vec<Change> },
+    Lost { commits: Vec<CommitSubject> },
     BlobsEnd { count: usize },
     Failed(GitError),
 }

@@ -116,6 +116,9 @@ fn perform(request: Request, output: &Output) -> Result<Answer, GitError> {
             mirror::read(&mirror, |repo| tree::diff(repo, &from, &to, &path, max_entries))
                 .map(|changes| Answer::Changes { changes })
         }
+        Op::LostCommits { mirror, from, to, max } => {
+            mirror::read(&mirror, |repo| ancestry::lost(repo, &from, &to, max)).map(|commits| Answer::Lost { commits })
+        }
         Op::ReadBlobs { mirror, oids, max_blob_bytes, max_total_bytes } => {
             let bounds = blobs::Bounds { max_blob_bytes, max_total_bytes };
             mirror::read(&mirror, |repo| blobs::read(repo, &oids, bounds, output))

@@ -57,7 +57,12 @@ pub use repository::{
 };
 pub use rollout::{Batch, BatchLimit, BatchSequence, DeviceSelection, DisruptionBudget, RolloutPolicy};
 pub use selector::{LabelSelector, MatchExpression, MatchOperator, SelectorError};
-pub use source::{AppliedPlan, AppliedPlanSpec, AppliedPlanStatus, Source, SourcePlan, SourceSpec, SourceStatus};
+pub use source::{
+    AppliedPlan, AppliedPlanSpec, AppliedPlanStatus, ResumeSource, Source, SourceApproval, SourceDecision, SourceHold,
+    SourcePlan, SourceRejection, SourceSpec, SourceStatus, SourceSuspension, SuspendSource,
+};
 pub use status_body::StatusBody;
-pub use sync_policy::{CountLimit, ForcedPush, Limit, Limits, PercentLimit, SyncLimits, SyncPolicy, SyncPolicySpec};
+pub use sync_policy::{
+    CountLimit, ForcedPush, Limit, Limits, PercentLimit, SyncLimits, SyncPolicy, SyncPolicySpec, SyncRules,
+};
 pub use update::{DecommissionTarget, DeviceConsole, DeviceDecommission, UpdatePolicy, UpdateSchedule};

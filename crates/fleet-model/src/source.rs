@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, Diagnostic, ObjectMeta};
+use crate::{CommitId, Condition, Diagnostic, Digest, ObjectMeta};
 
 /// A source as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ pub struct SourceStatus {
     /// When the host was last asked with success (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_polled_at: Option<String>,
-    /// `Ready`, `SourceReachable`, `Parsed`.
+    /// `Ready`, `SourceReachable`, `Parsed`, `Held`, `Suspended`.
     pub conditions: Vec<Condition>,
     /// Findings in the observed commit.
     #[serde(default)]
@@ -58,6 +58,106 @@ pub struct SourceStatus {
     /// What the applied commit changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<SourcePlan>,
+    /// The commit that waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<SourceHold>,
+    /// Why nothing is applied for now, whatever it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<SourceSuspension>,
+}
+
+/// A commit that waits for a person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceHold {
+    /// The commit.
+    pub commit: String,
+    /// Digest of its plan: what an approval names.
+    pub digest: String,
+    /// `BlastRadius`, `NonFastForward`, `PlanStale` or `Rejected`.
+    pub reason: String,
+    /// Why it is held, in sentences.
+    pub sentences: Vec<String>,
+    /// Since when (RFC 3339).
+    pub since: String,
+    /// Counts of the plan, and one sentence for people.
+    pub summary: serde_json::Value,
+    /// What was decided about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<SourceDecision>,
+}
+
+/// A decision on a held commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceDecision {
+    /// Whether it may be applied.
+    pub approved: bool,
+    /// Who decided.
+    pub by: String,
+    /// When (RFC 3339).
+    pub at: String,
+    /// In their words; may be empty.
+    pub reason: String,
+}
+
+/// A source that is looked at and not applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceSuspension {
+    /// In the words of whoever suspended it.
+    pub reason: String,
+    /// Who that is.
+    pub by: String,
+    /// Since when (RFC 3339).
+    pub since: String,
+    /// Until when (RFC 3339); absent when it does not end by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+/// The body of an approval: exactly this plan of exactly this commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SourceApproval {
+    /// The plan's digest, in full: `sha256:` and 64 hex digits.
+    pub digest: Digest,
+    /// The commit, in full.
+    pub commit: CommitId,
+    /// Why, for others.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// The body of a rejection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SourceRejection {
+    /// The plan's digest, in full.
+    pub digest: Digest,
+    /// Why, for others.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// The body that suspends a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SuspendSource {
+    /// Why, for others; not empty.
+    pub reason: String,
+    /// Until when (RFC 3339); until somebody resumes it when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+/// The body that resumes a source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResumeSource {
+    /// Why, for others.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// The plan of a source's applied commit, in short.
@@ -105,6 +205,9 @@ pub struct AppliedPlanSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedPlanStatus {
+    /// Whether the commit is not applied and waits for a person.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// Digest of the plan.
     pub digest: String,
     /// Counts, and one sentence for people.

@@ -30,7 +30,7 @@ pub struct SyncPolicySpec {
     /// How much a commit may change before it has to wait for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<SyncLimits>,
-    /// What happens when the history of the branch was rewritten; `Follow` when absent.
+    /// What happens when the history of the branch was rewritten; `Hold` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced_push: Option<ForcedPush>,
     /// How long a removed fleet is kept before it is gone: a number of seconds, minutes or hours, such as `1h`. Nothing
@@ -148,6 +148,86 @@ impl SyncPolicySpec {
     pub fn limits_in_force(&self) -> Limits {
         self.limits.as_ref().map_or(Limits::DEFAULT, SyncLimits::in_force)
     }
+
+    /// Whether the policy names the source.
+    fn names(&self, source: Option<&str>) -> bool {
+        let named = self.sources.as_ref();
+        named.is_some_and(|sources| sources.iter().any(|name| Some(name.as_str()) == source))
+    }
+}
+
+/// What the policies for one source say together: of each rule the strictest, and the default where none says anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SyncRules {
+    removed_fleets: Vec<Limit>,
+    unmanaged_devices: Vec<Limit>,
+    changed_devices_without_rollout: Vec<Limit>,
+    forced_push: Option<ForcedPush>,
+}
+
+impl SyncRules {
+    /// The rules for `source` (`None`: one whose name is not known) among all policies; each comes with whether it lies in
+    /// that source. Policies that name the source count; when none does, those in the source itself that name no source.
+    pub fn of_source<'a>(
+        source: Option<&str>,
+        policies: impl IntoIterator<Item = (bool, &'a SyncPolicySpec)> + Clone,
+    ) -> Self {
+        let mut rules = Self::default();
+        let mut named = false;
+        for (_, policy) in policies.clone().into_iter().filter(|(_, policy)| policy.names(source)) {
+            named = true;
+            rules.add(policy);
+        }
+        if !named {
+            let own = |(own, policy): &(bool, &SyncPolicySpec)| *own && policy.sources.is_none();
+            policies.into_iter().filter(own).for_each(|(_, policy)| rules.add(policy));
+        }
+        rules
+    }
+
+    fn add(&mut self, policy: &SyncPolicySpec) {
+        let given = policy.limits.clone().unwrap_or_default();
+        let limits = given.in_force();
+        let says = |limit: &Option<CountLimit>| {
+            limit.as_ref().is_some_and(|limit| limit.count.is_some() || limit.percent.is_some())
+        };
+        if says(&given.removed_fleets) {
+            self.removed_fleets.push(limits.removed_fleets);
+        }
+        if says(&given.unmanaged_devices) {
+            self.unmanaged_devices.push(limits.unmanaged_devices);
+        }
+        if given.changed_devices_without_rollout.is_some() {
+            self.changed_devices_without_rollout.push(limits.changed_devices_without_rollout);
+        }
+        self.forced_push = match (self.forced_push, policy.forced_push) {
+            (Some(ForcedPush::Hold), _) | (_, Some(ForcedPush::Hold)) => Some(ForcedPush::Hold),
+            (Some(ForcedPush::Follow), _) | (None, Some(ForcedPush::Follow)) => Some(ForcedPush::Follow),
+            (None, None) => None,
+        };
+    }
+
+    /// The limits where there are so many fleets and devices: the strictest limit may depend on that.
+    pub fn limits(&self, fleets: u64, devices: u64) -> Limits {
+        let strictest = |given: &[Limit], total: u64, default: Limit| {
+            given.iter().copied().min_by_key(|limit| limit.allowed(total)).unwrap_or(default)
+        };
+        let default = Limits::DEFAULT;
+        Limits {
+            removed_fleets: strictest(&self.removed_fleets, fleets, default.removed_fleets),
+            unmanaged_devices: strictest(&self.unmanaged_devices, devices, default.unmanaged_devices),
+            changed_devices_without_rollout: strictest(
+                &self.changed_devices_without_rollout,
+                devices,
+                default.changed_devices_without_rollout,
+            ),
+        }
+    }
+
+    /// What becomes of a rewritten history.
+    pub fn forced_push(&self) -> ForcedPush {
+        self.forced_push.unwrap_or(ForcedPush::Hold)
+    }
 }
 
 #[cfg(test)]
@@ -170,5 +250,42 @@ mod tests {
         assert_eq!(limits.removed_fleets, Limit { count: 3, percent: 0 });
         assert_eq!(limits.unmanaged_devices, Limits::DEFAULT.unmanaged_devices);
         assert_eq!(SyncPolicySpec::default().limits_in_force(), Limits::DEFAULT);
+    }
+
+    fn policy(json: &str) -> SyncPolicySpec {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn policies_that_name_a_source_go_before_its_own() {
+        let own = policy(r#"{"limits":{"removedFleets":{"count":9}},"forcedPush":"Follow"}"#);
+        let naming = policy(r#"{"sources":["shops"],"limits":{"removedFleets":{"count":3}}}"#);
+        let of = |name: &str, own_lies_there: bool| {
+            SyncRules::of_source(Some(name), [(own_lies_there, &own), (false, &naming)])
+        };
+        let shops = of("shops", true);
+        assert_eq!(shops.limits(10, 100).removed_fleets.count, 3);
+        assert_eq!(shops.forced_push(), ForcedPush::Hold, "what none of them says has its default");
+        let other = of("other", true);
+        assert_eq!((other.limits(10, 100).removed_fleets.count, other.forced_push()), (9, ForcedPush::Follow));
+        let elsewhere = of("other", false);
+        assert_eq!(elsewhere.limits(10, 100), Limits::DEFAULT, "a policy that names nobody is for its own source");
+        assert_eq!(elsewhere, SyncRules::of_source(None, []));
+    }
+
+    #[test]
+    fn of_several_policies_the_strictest_counts_rule_by_rule() {
+        let share = policy(r#"{"sources":["a"],"limits":{"unmanagedDevices":{"percent":10}},"forcedPush":"Follow"}"#);
+        let count = policy(r#"{"sources":["a"],"limits":{"unmanagedDevices":{"count":5},"removedFleets":{}}}"#);
+        for both in [[(false, &share), (true, &count)], [(true, &count), (false, &share)]] {
+            let rules = SyncRules::of_source(Some("a"), both);
+            assert_eq!(rules.limits(1, 20).unmanaged_devices.allowed(20), 2);
+            assert_eq!(rules.limits(1, 1_000).unmanaged_devices.allowed(1_000), 5);
+            assert_eq!(rules.limits(1, 20).removed_fleets, Limits::DEFAULT.removed_fleets);
+            assert_eq!(rules.forced_push(), ForcedPush::Follow);
+            let hold = policy(r#"{"sources":["a"],"forcedPush":"Hold"}"#);
+            let three = [both[0], both[1], (false, &hold)];
+            assert_eq!(SyncRules::of_source(Some("a"), three).forced_push(), ForcedPush::Hold);
+        }
     }
 }

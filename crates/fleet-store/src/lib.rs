@@ -12,6 +12,7 @@ mod enrollments;
 mod error;
 mod events;
 mod fleets;
+mod holds;
 mod inventory;
 mod lease;
 mod manifests;
@@ -28,6 +29,7 @@ pub mod read_sources;
 mod signing_requests;
 mod sources;
 mod store;
+mod suspensions;
 
 pub use device_index::{IndexedDevice, devices_changed_since, indexed_device, newest_device_change};
 pub use device_reports::{
@@ -52,6 +54,7 @@ pub use fleets::{
     insert_revision, insert_tree, known_blobs, known_revisions, list_fleets, load_trees, record_dependency,
     replace_fleets, source_dependencies, source_has_problems,
 };
+pub use holds::{HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, decide_hold, lock_hold, record_hold};
 pub use inventory::{DeviceManifest, EnrolledDevice, count_known_devices, device_manifests, enrolled_devices};
 pub use jiff_sqlx::Timestamp as Ts;
 pub use lease::{Lease, LeaseName};
@@ -72,3 +75,4 @@ pub use sources::{
 };
 pub use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 pub use store::{ConnectOptions, Store};
+pub use suspensions::{Suspension, end_suspension, source_suspension, suspend_source};

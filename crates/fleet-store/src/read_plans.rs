@@ -39,6 +39,38 @@ pub async fn list(pool: &PgPool, org: OrgId, source: &str) -> StoreResult<Vec<Pl
     .await?)
 }
 
+/// The plan of a commit that waits for a person, and all it says. The base is the commit that is applied meanwhile.
+///
+/// # Errors
+/// When the database fails.
+pub async fn get_held(
+    pool: &PgPool,
+    org: OrgId,
+    source: &str,
+    commit: &str,
+) -> StoreResult<Option<(PlanRecord, Value)>> {
+    let row = sqlx::query!(
+        r#"select source, commit_id, base_commit, digest, summary, plan, held_at as "held_at: Ts"
+           from source_holds where org_id = $1 and source = $2 and commit_id = $3"#,
+        org.as_uuid(),
+        source,
+        commit,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| {
+        let record = PlanRecord {
+            source: row.source,
+            commit_id: row.commit_id,
+            base_commit: row.base_commit,
+            digest: row.digest,
+            summary: row.summary,
+            created_at: row.held_at,
+        };
+        (record, row.plan)
+    }))
+}
+
 /// One plan, and all it says.
 ///
 /// # Errors

@@ -37,7 +37,7 @@ pub struct SourceRow {
     pub applied_at: Option<Ts>,
     /// When the host last answered.
     pub last_polled_at: Option<Ts>,
-    /// `Ready`, `SourceReachable`, `Parsed`.
+    /// `Ready`, `SourceReachable`, `Parsed`, `Held`, `Suspended`.
     pub conditions: Vec<Condition>,
     /// Findings in the observed commit.
     pub diagnostics: Vec<Diagnostic>,
@@ -119,6 +119,8 @@ pub async fn remove_source(connection: &mut PgConnection, org: OrgId, name: &str
         "delete from desired.commits where org_id = $1 and source = $2",
         "delete from desired.plans where org_id = $1 and source = $2",
         "delete from source_positions where org_id = $1 and source = $2",
+        "delete from source_holds where org_id = $1 and source = $2",
+        "delete from source_suspensions where org_id = $1 and source = $2",
         "delete from desired.sources where org_id = $1 and name = $2",
     ] {
         sqlx::query(statement).bind(org.as_uuid()).bind(name).execute(&mut *connection).await?;
@@ -197,6 +199,8 @@ pub struct SourcePosition {
     pub commit: CommitId,
     /// The commit whose lint configuration judged it; `None` when that was its own.
     pub lint_commit: Option<CommitId>,
+    /// The repository and the branch, tag or commit that it was taken from; `None` when an earlier version noted it.
+    pub place: Option<(String, String)>,
 }
 
 /// The commit of a source that was applied last, also after desired state was dropped.
@@ -209,7 +213,7 @@ pub async fn last_position(
     source: &str,
 ) -> StoreResult<Option<SourcePosition>> {
     let row = sqlx::query!(
-        "select commit_id, lint_commit from source_positions where org_id = $1 and source = $2",
+        "select commit_id, lint_commit, url, revision from source_positions where org_id = $1 and source = $2",
         org.as_uuid(),
         source,
     )
@@ -217,7 +221,7 @@ pub async fn last_position(
     .await?;
     row.map(|row| {
         let lint_commit = row.lint_commit.map(|id| parse_commit(&id)).transpose()?;
-        Ok(SourcePosition { commit: parse_commit(&row.commit_id)?, lint_commit })
+        Ok(SourcePosition { commit: parse_commit(&row.commit_id)?, lint_commit, place: row.url.zip(row.revision) })
     })
     .transpose()
 }
@@ -279,17 +283,19 @@ pub async fn record_applied(
     .execute(&mut *connection)
     .await?;
     sqlx::query!(
-        "insert into source_positions (org_id, source, origin, commit_id, manifests, lint_commit)
-         values ($1, $2, $3, $4, $5, $6)
+        "insert into source_positions (org_id, source, origin, commit_id, manifests, lint_commit, url, revision)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)
          on conflict (org_id, source) do update
            set origin = excluded.origin, commit_id = excluded.commit_id, manifests = excluded.manifests,
-               lint_commit = excluded.lint_commit",
+               lint_commit = excluded.lint_commit, url = excluded.url, revision = excluded.revision",
         org.as_uuid(),
         source.name,
         source.origin,
         commit.as_str(),
         i64::try_from(manifests).unwrap_or(i64::MAX),
         lint_commit.map(CommitId::as_str),
+        source.url,
+        source.revision,
     )
     .execute(connection)
     .await?;
@@ -373,7 +379,8 @@ pub async fn orphaned_sources(connection: &mut PgConnection, org: OrgId) -> Stor
     .await?)
 }
 
-/// Forgets the positions of sources that the configuration names no more. Returns how many there were.
+/// Forgets the positions of sources that the configuration names no more, and what was decided about sources that nothing
+/// brings in any more. Returns how many positions there were.
 ///
 /// # Errors
 /// When the database fails.
@@ -387,7 +394,18 @@ pub async fn forget_positions_except(
         org.as_uuid(),
         configured,
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    // Sources that a ResourceSync brings in may be away while desired state is made again; they have a position.
+    for statement in [
+        "delete from source_holds h where h.org_id = $1 and h.source <> all($2)
+           and not exists (select from source_positions p where p.org_id = h.org_id and p.source = h.source)
+           and not exists (select from desired.sources s where s.org_id = h.org_id and s.name = h.source)",
+        "delete from source_suspensions h where h.org_id = $1 and h.source <> all($2)
+           and not exists (select from source_positions p where p.org_id = h.org_id and p.source = h.source)
+           and not exists (select from desired.sources s where s.org_id = h.org_id and s.name = h.source)",
+    ] {
+        sqlx::query(statement).bind(org.as_uuid()).bind(configured).execute(&mut *connection).await?;
+    }
     Ok(done.rows_affected())
 }

@@ -8,16 +8,18 @@ use std::time::{Duration, Instant};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, OrgId};
 use fleet_store::{
     Channel, DeviceScope, FleetRow, Lease, ManifestPlace, NewEvent, PgConnection, PlanRow, SourceDefinition, Store,
-    StoreError, Ts, Verdict, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets,
-    lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, orphaned_sources, put_source,
-    record_applied, record_commit, record_event, record_plan, remove_source, replace_fleets, replace_manifests,
-    source_origin, stored_manifests, unsettled_sources,
+    StoreError, Ts, Verdict, clear_hold, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions,
+    list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, orphaned_sources,
+    put_source, record_applied, record_commit, record_event, record_plan, remove_source, replace_fleets,
+    replace_manifests, source_origin, stored_manifests, unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;
 use tracing::info;
 
 use crate::desired::Desired;
+use crate::guard::Rewritten;
+use crate::hold::{Held, Passage, Present, pass};
 use crate::planning::{self, Planner};
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
 use crate::revisions::{Ready, RevisionCache, RevisionKey};
@@ -54,6 +56,14 @@ pub(crate) struct Application<'a> {
     pub(crate) desired: &'a Desired,
     /// Conditions after it is applied.
     pub(crate) conditions: &'a [Condition],
+    /// Conditions now.
+    pub(crate) conditions_before: &'a [Condition],
+    /// The time, as conditions carry it.
+    pub(crate) now: String,
+    /// Whether it rewrites history.
+    pub(crate) rewritten: Option<&'a Rewritten>,
+    /// It was in force before desired state was dropped: the guard let it pass then.
+    pub(crate) restores: bool,
     /// Warnings about it.
     pub(crate) diagnostics: &'a [Diagnostic],
 }
@@ -75,6 +85,15 @@ pub struct Applied {
     pub sources_changed: bool,
 }
 
+/// What became of a commit.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is in force.
+    Applied(Applied),
+    /// It waits for a person; nothing changed.
+    Held(Held),
+}
+
 /// Why nothing was applied.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
@@ -92,17 +111,17 @@ pub(crate) enum ApplyError {
     Store(#[from] StoreError),
 }
 
-/// Applies a commit.
+/// Applies a commit, unless the guard holds it.
 ///
 /// # Errors
 /// [`ApplyError`]; then nothing was written.
-pub(crate) async fn apply(writer: Writer<'_>, application: &Application<'_>) -> Result<Applied, ApplyError> {
+pub(crate) async fn apply(writer: Writer<'_>, application: &Application<'_>) -> Result<Outcome, ApplyError> {
     let _turn = writer.turn.lock().await;
     let mut transaction = writer.store.begin().await?;
-    let (applied, fresh) = apply_in(&mut transaction, writer, application).await?;
+    let (outcome, fresh) = apply_in(&mut transaction, writer, application).await?;
     transaction.commit().await.map_err(StoreError::from)?;
     writer.cache.keep(&fresh);
-    Ok(applied)
+    Ok(outcome)
 }
 
 /// Revisions that a commit brings, ready to render.
@@ -112,8 +131,9 @@ async fn apply_in(
     connection: &mut PgConnection,
     writer: Writer<'_>,
     application: &Application<'_>,
-) -> Result<(Applied, Fresh), ApplyError> {
-    let Application { source: definition, base, commit, lint_commit, desired, conditions, diagnostics } = application;
+) -> Result<(Outcome, Fresh), ApplyError> {
+    let Application { source: definition, base, commit, lint_commit, desired, conditions, diagnostics, .. } =
+        application;
     let source = definition.name.as_str();
     let (org, at) = (writer.org, Ts::from(writer.now));
     lock_device_changes(connection).await?;
@@ -136,6 +156,14 @@ async fn apply_in(
     let planner = Planner { org, source, stored: &stored, fleets: &before, desired, cache: writer.cache };
     let plan = planner.plan(connection).await?;
     let planning = started.elapsed();
+    let passage = match application.restores {
+        true => Passage::Free { approved: None },
+        false => pass(connection, writer, application, &plan, Present { stored: &stored, fleets: &before }).await?,
+    };
+    let approved = match passage {
+        Passage::Free { approved } => approved,
+        Passage::Held(held) => return Ok((Outcome::Held(held), Fresh::new())),
+    };
     store_contents(connection, desired).await?;
     let fresh = store_revisions(connection, org, desired).await?;
     let revisions = fresh.len();
@@ -161,9 +189,13 @@ async fn apply_in(
         // What another source waited for may be there now.
         Channel::Enrollment.notify(connection, "").await?;
     }
-    let policies_changed = changes.written.iter().any(|(kind, _)| *kind == Kind::EnrollmentPolicy);
-    if policies_changed {
+    let of_kind = |kind: Kind| changes.written.iter().chain(&changes.removed).any(|(changed, _)| *changed == kind);
+    if of_kind(Kind::EnrollmentPolicy) {
         Channel::Enrollment.notify(connection, "").await?;
+    }
+    if of_kind(Kind::SyncPolicy) {
+        // What is held elsewhere may go ahead by now.
+        Channel::Sources.notify(connection, "").await?;
     }
     let manifests = changes.written.len() + changes.removed.len();
     let news = record_commit(connection, org, source, commit, Verdict::Applied, diagnostics, manifests).await?;
@@ -182,13 +214,14 @@ async fn apply_in(
     if news || manifests > 0 || revisions > 0 {
         let message = format!(
             "Applied commit {}: {} objects changed, {} removed, {} new fleet revisions, {} devices get a new version; \
-             plan {}",
+             plan {}{}",
             commit.short(),
             changes.written.len(),
             changes.removed.len(),
             revisions,
             devices.new_versions,
             plan.digest.short(),
+            approved.map(|approved| format!(", approved by {}", approved.by)).unwrap_or_default(),
         );
         let event = NewEvent {
             kind: "Source",
@@ -208,8 +241,11 @@ async fn apply_in(
     }
     record_applied(connection, org, definition, commit, *lint_commit, at, objects.len(), conditions, diagnostics)
         .await?;
+    if !application.restores {
+        clear_hold(connection, org, source).await?;
+    }
     let planned = plan.summary.devices.changed;
-    Ok((Applied { manifests, revisions, devices, planned, planning, sources_changed }, fresh))
+    Ok((Outcome::Applied(Applied { manifests, revisions, devices, planned, planning, sources_changed }), fresh))
 }
 
 /// Stores the revisions that are new, and gives them ready to render.

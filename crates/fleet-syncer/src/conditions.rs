@@ -1,7 +1,11 @@
-//! Conditions of a source: whether its host answers, whether its newest commit could be read, whether it is applied.
+//! Conditions of a source: whether its host answers, whether its newest commit could be read, whether it is applied, and
+//! whether it waits for a person.
 
 use fleet_git::{GitError, GitErrorKind};
-use fleet_model::{Condition, ConditionStatus, Diagnostic, Severity, set_condition};
+use fleet_model::{CommitId, Condition, ConditionStatus, Diagnostic, Digest, Severity, set_condition};
+use fleet_store::Suspension;
+
+use crate::guard::HoldReason;
 
 /// Why a commit was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +81,7 @@ pub(crate) fn applied(conditions: &mut Vec<Condition>, commit: &str, problems: u
     if waiting > 0 {
         message.push_str(&format!("; {} for what this version of the service cannot carry out", objects(waiting)));
     }
+    not_held(conditions, "Applied", &format!("commit {commit} is applied"), now);
     let reason = if problems + waiting == 0 { "Applied" } else { "AppliedWithProblems" };
     set_condition(conditions, Condition::new("Ready", ConditionStatus::True, reason, message, now));
 }
@@ -113,4 +118,130 @@ pub(crate) fn refused(
     let message = format!("commit {commit} is refused{first}{more}; the last good commit stays in force");
     set_condition(conditions, Condition::new("Parsed", ConditionStatus::False, reason.as_str(), &message, now));
     set_condition(conditions, Condition::new("Ready", ConditionStatus::False, reason.as_str(), message, now));
+    not_held(conditions, "Refused", &format!("commit {commit} is refused"), now);
+}
+
+/// What is said of a held commit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeldFacts<'a> {
+    /// The commit.
+    pub(crate) commit: &'a CommitId,
+    /// Why it is held.
+    pub(crate) reason: HoldReason,
+    /// The same for people.
+    pub(crate) sentences: &'a str,
+    /// The plan that an approval has to name.
+    pub(crate) digest: Digest,
+}
+
+/// A commit waits for a person; what is applied stays as it is.
+pub(crate) fn held(conditions: &mut Vec<Condition>, facts: &HeldFacts<'_>, now: &str) {
+    reachable(conditions, now);
+    let commit = facts.commit.short();
+    let valid = format!("commit {commit} is valid");
+    set_condition(conditions, Condition::new("Parsed", ConditionStatus::True, "Valid", valid, now));
+    let message = match facts.reason {
+        HoldReason::Rejected => format!("commit {commit} was rejected; a newer one is waited for"),
+        HoldReason::BlastRadius | HoldReason::NonFastForward | HoldReason::PlanStale => {
+            format!("commit {commit} waits for approval: {}; plan {}", facts.sentences, facts.digest)
+        }
+    };
+    let reason = facts.reason.as_str();
+    set_condition(conditions, Condition::new("Held", ConditionStatus::True, reason, &message, now));
+    set_condition(conditions, Condition::new("Ready", ConditionStatus::False, reason, message, now));
+}
+
+/// Nothing is held. Sources that never had anything held do not speak of it.
+fn not_held(conditions: &mut Vec<Condition>, reason: &str, message: &str, now: &str) {
+    if is(conditions, "Held", ConditionStatus::True) {
+        set_condition(conditions, Condition::new("Held", ConditionStatus::False, reason, message, now));
+    }
+}
+
+fn is(conditions: &[Condition], kind: &str, status: ConditionStatus) -> bool {
+    conditions.iter().any(|condition| condition.kind == kind && condition.status == status)
+}
+
+/// Whether the conditions tell of a commit that waits for a person.
+pub(crate) fn is_held(conditions: &[Condition]) -> bool {
+    is(conditions, "Held", ConditionStatus::True)
+}
+
+/// The source is looked at and not applied. `behind` is the newest commit, when that is not the one in force.
+pub(crate) fn suspended(
+    conditions: &mut Vec<Condition>,
+    suspension: &Suspension,
+    behind: Option<&CommitId>,
+    now: &str,
+) {
+    reachable(conditions, now);
+    let until = suspension.until.map(|until| format!(" until {}", until.to_jiff())).unwrap_or_default();
+    let who = format!("suspended by {}{until}: {}", suspension.by, suspension.reason);
+    set_condition(conditions, Condition::new("Suspended", ConditionStatus::True, "Suspended", &who, now));
+    if let Some(commit) = behind {
+        let message = format!("commit {} is not applied: {who}", commit.short());
+        set_condition(conditions, Condition::new("Ready", ConditionStatus::False, "Suspended", message, now));
+    }
+}
+
+/// The source is not suspended. Returns whether it was.
+pub(crate) fn resumed(conditions: &mut Vec<Condition>, now: &str) -> bool {
+    let was = is(conditions, "Suspended", ConditionStatus::True);
+    if was {
+        let message = "commits are applied again";
+        set_condition(conditions, Condition::new("Suspended", ConditionStatus::False, "Resumed", message, now));
+    }
+    was
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(conditions: &[Condition], kind: &str) -> Option<(ConditionStatus, String)> {
+        let found = conditions.iter().find(|condition| condition.kind == kind)?;
+        Some((found.status, found.reason.clone()))
+    }
+
+    #[test]
+    fn a_hold_is_told_and_ends_with_the_next_commit() {
+        let commit: CommitId = "a".repeat(40).parse().unwrap();
+        let mut conditions = Vec::new();
+        applied(&mut conditions, "one", 0, 0, "t1");
+        assert_eq!(status(&conditions, "Held"), None, "never held, never told");
+        let digest = Digest::of(b"plan");
+        let facts = HeldFacts { commit: &commit, reason: HoldReason::BlastRadius, sentences: "too much", digest };
+        held(&mut conditions, &facts, "t2");
+        assert_eq!(status(&conditions, "Held"), Some((ConditionStatus::True, "BlastRadius".to_owned())));
+        assert_eq!(status(&conditions, "Ready"), Some((ConditionStatus::False, "BlastRadius".to_owned())));
+        let message = &conditions.iter().find(|c| c.kind == "Held").unwrap().message;
+        assert!(message.contains("too much") && message.contains(&digest.to_string()), "{message}");
+        assert!(is_held(&conditions) && !is_refused(&conditions));
+        for end in [true, false] {
+            let mut conditions = conditions.clone();
+            match end {
+                true => applied(&mut conditions, "two", 0, 0, "t3"),
+                false => refused(&mut conditions, "two", RefusalReason::ParseError, &[], "t3"),
+            }
+            assert!(!is_held(&conditions));
+        }
+    }
+
+    #[test]
+    fn a_suspended_source_says_who_and_until_when() {
+        let commit: CommitId = "a".repeat(40).parse().unwrap();
+        let until = Some(fleet_store::Ts::from(jiff::Timestamp::from_second(60).unwrap()));
+        let suspension = Suspension { reason: "freeze".to_owned(), by: "user:ann".to_owned(), until };
+        let mut conditions = Vec::new();
+        applied(&mut conditions, "one", 0, 0, "t1");
+        assert!(!resumed(&mut conditions, "t1"));
+        suspended(&mut conditions, &suspension, None, "t2");
+        assert_eq!(status(&conditions, "Ready"), Some((ConditionStatus::True, "Applied".to_owned())));
+        let message = &conditions.iter().find(|c| c.kind == "Suspended").unwrap().message;
+        assert_eq!(message, "suspended by user:ann until 1970-01-01T00:01:00Z: freeze");
+        suspended(&mut conditions, &suspension, Some(&commit), "t2");
+        assert_eq!(status(&conditions, "Ready"), Some((ConditionStatus::False, "Suspended".to_owned())));
+        assert!(resumed(&mut conditions, "t3"));
+        assert_eq!(status(&conditions, "Suspended"), Some((ConditionStatus::False, "Resumed".to_owned())));
+    }
 }

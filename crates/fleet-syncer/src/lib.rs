@@ -10,6 +10,8 @@ mod config;
 mod dependencies;
 mod desired;
 mod enroll;
+mod guard;
+mod hold;
 mod inputs;
 mod leadership;
 mod lint_config;

@@ -119,6 +119,7 @@ mod tests {
         let position = |commit: &CommitId, lint_commit: Option<&CommitId>| SourcePosition {
             commit: commit.clone(),
             lint_commit: lint_commit.cloned(),
+            place: None,
         };
         assert_eq!(judge(&one, None, None), None, "the first one");
         assert_eq!(judge(&two, Some(&one), Some(&position(&one, None))), Some(one.clone()));

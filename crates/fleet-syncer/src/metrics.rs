@@ -13,6 +13,7 @@ pub struct SyncerMetrics {
     pub(crate) unchanged: Counter,
     pub(crate) applied: Counter,
     pub(crate) refused: Counter,
+    pub(crate) held: Counter,
     pub(crate) failures: Counter,
     pub(crate) new_versions: Counter,
     pub(crate) renders: Counter,
@@ -29,6 +30,8 @@ impl SyncerMetrics {
         counter("sync_polls_unchanged", "Looks at a source that found nothing new", &metrics.unchanged);
         counter("sync_commits_applied", "Commits applied", &metrics.applied);
         counter("sync_commits_refused", "Looks at a source whose newest commit is refused", &metrics.refused);
+        let help = "Looks at a source whose newest commit waits for a person";
+        counter("sync_commits_held", help, &metrics.held);
         counter("sync_failures", "Looks at a source that failed", &metrics.failures);
         counter("device_versions", "New rendered versions of devices", &metrics.new_versions);
         counter("renders", "Documents rendered; devices with the same inputs share one", &metrics.renders);
@@ -45,8 +48,9 @@ impl SyncerMetrics {
 
     pub(crate) fn observe_step(&self, step: &Step) {
         match step {
-            Step::Unchanged => self.unchanged.inc(),
+            Step::Unchanged | Step::Suspended => self.unchanged.inc(),
             Step::Refused => self.refused.inc(),
+            Step::Held => self.held.inc(),
             Step::Applied(applied) => {
                 self.renders.inc_by(u64::try_from(applied.devices.renders).unwrap_or_default());
                 self.new_versions.inc_by(u64::try_from(applied.devices.new_versions).unwrap_or_default());

@@ -9,30 +9,29 @@ use fleet_lint::{TreeReport, check_tree, codes, has_errors};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, Manifest};
 use fleet_runtime::Clock;
 use fleet_store::{
-    Lease, NewEvent, Observation, SourceDefinition, SourcePosition, SourceRow, Store, StoreError, Ts, Verdict,
-    last_position, manifest_documents, record_commit, record_event, record_observation, source_dependencies,
-    source_has_problems,
+    Lease, NewEvent, Observation, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, clear_hold,
+    manifest_documents, record_commit, record_event, record_observation, source_dependencies, source_has_problems,
 };
 use jiff::Timestamp;
 use serde_json::json;
 use tracing::{info, warn};
 
-use crate::apply::{Application, Applied, ApplyError, Writer, apply};
+use crate::apply::{Application, Applied, ApplyError, Outcome, Writer, apply};
 use crate::conditions::{self, RefusalReason};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::desired::{self, BuildError, Desired, finding_in_file};
+use crate::guard::Rewritten;
 use crate::inputs::{ContentCache, InputReader};
 use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
 use crate::revisions::RevisionCache;
 use crate::snapshot::{Mirror, Snapshot};
 
-/// How old the noted time of the last poll may get before it is written again though nothing else changed.
-const POLL_NOTE_SECONDS: i64 = 30;
-
 /// The most findings that are kept of one commit.
 const MAX_DIAGNOSTICS: usize = 500;
+
+mod control;
 
 /// What all sources share.
 #[derive(Debug)]
@@ -57,6 +56,10 @@ pub(crate) enum Step {
     Applied(Applied),
     /// A commit was refused, now or before.
     Refused,
+    /// A commit waits for a person.
+    Held,
+    /// The source is suspended.
+    Suspended,
 }
 
 /// Why a run did not come to an end; the next one starts afresh.
@@ -75,6 +78,15 @@ pub(crate) enum RunError {
 struct Refusal {
     reason: RefusalReason,
     diagnostics: Vec<Diagnostic>,
+}
+
+/// How a commit is taken.
+#[derive(Debug, Clone)]
+enum Way {
+    /// It is the newest one; with what it rewrites.
+    Forward(Option<Rewritten>),
+    /// It was in force before desired state was dropped.
+    Back,
 }
 
 /// A source at work.
@@ -97,8 +109,10 @@ pub(crate) struct Source {
     /// Something outside the source's commit may have changed what it gives.
     stale: bool,
     noted_poll: Option<Timestamp>,
-    /// The commit that was last told to have rewritten history.
-    rewritten: Option<CommitId>,
+    /// The commit that waits for a person, and when that was found last.
+    held: Option<(CommitId, Timestamp)>,
+    /// When the suspension ends by itself.
+    suspended_until: Option<Timestamp>,
 }
 
 impl Source {
@@ -121,7 +135,8 @@ impl Source {
             refused: None,
             stale: false,
             noted_poll: None,
-            rewritten: None,
+            held: None,
+            suspended_until: None,
         }
     }
 
@@ -137,7 +152,7 @@ impl Source {
                 let before = self.conditions.clone();
                 conditions::unreachable(&mut self.conditions, error, self.applied.is_some(), &now);
                 if before != self.conditions {
-                    self.note(None, None, None).await?;
+                    self.note(None, None).await?;
                 }
             }
             Err(RunError::Store(error)) => {
@@ -148,7 +163,7 @@ impl Source {
                 if !error.is_unavailable() {
                     let now = self.shared.clock.now_rfc3339();
                     conditions::not_written(&mut self.conditions, &error.to_string(), &now);
-                    self.note(None, None, None).await?;
+                    self.note(None, None).await?;
                 }
             }
         }
@@ -158,6 +173,7 @@ impl Source {
     /// Somebody wants to know: the next look is noted whatever it finds.
     pub(crate) fn asked(&mut self) {
         self.noted_poll = None;
+        self.held = None;
     }
 
     fn forget(&mut self) {
@@ -168,47 +184,49 @@ impl Source {
     async fn look(&mut self) -> Result<Step, RunError> {
         let shared = Arc::clone(&self.shared);
         let commit = shared.git.observe(&self.remote, &self.definition.revision).await?;
-        if self.refused.as_ref() == Some(&commit) {
+        let suspension = self.suspension().await?;
+        if let Some(suspension) = &suspension {
+            self.refresh_applied().await?;
+            if self.applied.is_some() || self.position_here().await?.is_none() {
+                return self.stay(&commit, suspension).await;
+            }
+        } else if self.refused.as_ref() == Some(&commit) {
             self.note_poll(&commit).await?;
             return Ok(Step::Refused);
+        } else if self.is_known_to_wait(&commit) {
+            self.note_poll(&commit).await?;
+            return Ok(Step::Held);
         }
-        // Back at the applied commit after a refused one: what is shown must be about this commit again.
-        self.stale |= conditions::is_refused(&self.conditions);
+        // Back at the applied commit after a refused or held one: what is shown must be about this commit again.
+        self.stale |= conditions::is_refused(&self.conditions) || conditions::is_held(&self.conditions);
         if self.applied.as_ref() == Some(&commit) && !self.stale && !self.outside_changed().await? {
             self.note_poll(&commit).await?;
             return Ok(Step::Unchanged);
         }
         self.refresh_applied().await?;
-        let fetched =
-            shared.git.fetch(&self.mirror, &self.remote, &self.definition.revision, self.applied.as_ref()).await?;
+        let lost = if self.applied.is_none() { self.position_here().await? } else { None };
+        let base = self.applied.clone().or(lost.clone());
+        let fetched = shared.git.fetch(&self.mirror, &self.remote, &self.definition.revision, base.as_ref()).await?;
         let commit = fetched.commit;
-        if fetched.forced && self.rewritten.as_ref() != Some(&commit) {
-            self.warn_of_forced_push(&commit).await?;
-            self.rewritten = Some(commit.clone());
-        }
-        let refusal = match self.take(&commit).await? {
-            Ok(step) => return Ok(step),
-            Err(refusal) => refusal,
+        let rewritten = match base.filter(|_| fetched.forced) {
+            Some(base) => Some(self.rewritten(base, &commit).await?),
+            None => None,
         };
-        // Desired state was dropped, and the newest commit is refused: the last good one is still the one in force.
-        if self.applied.is_none()
-            && let Some(last_good) = self.position().await?.map(|position| position.commit)
-            && last_good != commit
-            && let Ok(Err(_)) | Err(RunError::Git(_)) = self.take(&last_good).await
-        {
-            warn!(source = self.definition.name, commit = %last_good, "Cannot bring back the commit applied last");
+        // Desired state was dropped: first what was in force, whatever becomes of the newest commit.
+        if let Some(last) = lost.filter(|last| suspension.is_some() || *last != commit) {
+            self.restore(&last).await?;
         }
-        self.refuse(commit, refusal).await
-    }
-
-    /// Which commit was applied last, also before desired state was dropped.
-    async fn position(&self) -> Result<Option<SourcePosition>, StoreError> {
-        let mut transaction = self.shared.store.begin().await?;
-        last_position(&mut transaction, self.shared.config.org, &self.definition.name).await
+        if let Some(suspension) = &suspension {
+            return self.stay(&commit, suspension).await;
+        }
+        match self.take(&commit, Way::Forward(rewritten)).await? {
+            Ok(step) => Ok(step),
+            Err(refusal) => self.refuse(commit, refusal).await,
+        }
     }
 
     /// Reads a commit of the mirror and applies it, or says why not.
-    async fn take(&mut self, commit: &CommitId) -> Result<Result<Step, Refusal>, RunError> {
+    async fn take(&mut self, commit: &CommitId, way: Way) -> Result<Result<Step, Refusal>, RunError> {
         let shared = Arc::clone(&self.shared);
         let mirror_path = self.mirror.clone();
         let mirror = Mirror { git: &shared.git, path: &mirror_path };
@@ -234,7 +252,7 @@ impl Source {
                 self.snapshot = Some(snapshot);
                 Ok(Err(Refusal { reason: RefusalReason::ParseError, diagnostics }))
             }
-            Ok(desired) => self.apply(snapshot, &report, &desired, lint_commit, diagnostics).await,
+            Ok(desired) => self.apply(snapshot, &report, &desired, way, lint_commit, diagnostics).await,
         }
     }
 
@@ -341,6 +359,7 @@ impl Source {
         snapshot: Snapshot,
         report: &TreeReport,
         desired: &Desired,
+        way: Way,
         lint_commit: Option<CommitId>,
         mut diagnostics: Vec<Diagnostic>,
     ) -> Result<Result<Step, Refusal>, RunError> {
@@ -356,6 +375,10 @@ impl Source {
             turn: &shared.turn,
             now: shared.clock.now(),
         };
+        let (rewritten, restores) = match &way {
+            Way::Forward(rewritten) => (rewritten.as_ref(), false),
+            Way::Back => (None, true),
+        };
         let application = Application {
             source: &self.definition,
             base: self.applied.as_ref(),
@@ -363,10 +386,21 @@ impl Source {
             lint_commit: lint_commit.as_ref(),
             desired,
             conditions: &after,
+            conditions_before: &self.conditions,
+            now: shared.clock.now_rfc3339(),
+            rewritten,
+            restores,
             diagnostics: &diagnostics,
         };
         let (reason, findings) = match apply(writer, &application).await {
-            Ok(applied) => {
+            Ok(Outcome::Held(held)) => {
+                self.conditions = held.conditions;
+                self.snapshot = Some(snapshot);
+                self.held = Some((commit, shared.clock.now()));
+                self.refused = None;
+                return Ok(Ok(Step::Held));
+            }
+            Ok(Outcome::Applied(applied)) => {
                 info!(
                     source = self.definition.name,
                     commit = %commit,
@@ -383,6 +417,7 @@ impl Source {
                 self.conditions = after;
                 self.only_waits = desired.problems == 0;
                 self.refused = None;
+                self.held = None;
                 self.stale = false;
                 return Ok(Ok(Step::Applied(applied)));
             }
@@ -474,57 +509,12 @@ impl Source {
             diagnostics: Some(&diagnostics),
         };
         record_observation(&mut transaction, org, &name, &seen).await?;
+        clear_hold(&mut transaction, org, &name).await?;
         transaction.commit().await.map_err(StoreError::from)?;
         // Another source may give the object up: look again at every poll.
+        self.held = None;
         self.refused = (reason != RefusalReason::OwnershipConflict).then_some(commit);
         self.stale = false;
         Ok(Step::Refused)
-    }
-
-    async fn warn_of_forced_push(&self, commit: &CommitId) -> Result<(), StoreError> {
-        let before = self.applied.as_ref().map_or("?", CommitId::short);
-        let message = format!(
-            "History was rewritten: applied commit {before} is not an ancestor of {}; following it",
-            commit.short()
-        );
-        warn!(source = self.definition.name, commit = %commit, "{message}");
-        let event = NewEvent {
-            kind: "Source",
-            name: &self.definition.name,
-            reason: "NonFastForward",
-            warning: true,
-            message: &message,
-            actor: "service:syncer",
-            details: None,
-        };
-        let mut transaction = self.shared.store.begin().await?;
-        record_event(&mut transaction, self.shared.config.org, &event).await?;
-        transaction.commit().await.map_err(StoreError::from)
-    }
-
-    /// Notes that the host answered, when something about that is new or the last note is old.
-    async fn note_poll(&mut self, commit: &CommitId) -> Result<(), StoreError> {
-        let now = self.shared.clock.now();
-        let before = self.conditions.clone();
-        conditions::reachable(&mut self.conditions, &self.shared.clock.now_rfc3339());
-        let old = self.noted_poll.is_none_or(|at| now.as_second() - at.as_second() >= POLL_NOTE_SECONDS);
-        if old || before != self.conditions {
-            self.note(Some(commit), Some(now), None).await?;
-            self.noted_poll = Some(now);
-        }
-        Ok(())
-    }
-
-    async fn note(
-        &self,
-        commit: Option<&CommitId>,
-        polled_at: Option<Timestamp>,
-        diagnostics: Option<&[Diagnostic]>,
-    ) -> Result<(), StoreError> {
-        let seen =
-            Observation { commit, polled_at: polled_at.map(Ts::from), conditions: &self.conditions, diagnostics };
-        let mut transaction = self.shared.store.begin().await?;
-        record_observation(&mut transaction, self.shared.config.org, &self.definition.name, &seen).await?;
-        transaction.commit().await.map_err(StoreError::from)
     }
 }

@@ -316,6 +316,7 @@ async fn source_loop(
                 backoff.next_delay()
             }
         };
+        let delay = source.rest().map_or(delay, |rest| rest.min(delay));
         tokio::select! {
             () = token.cancelled() => return,
             () = tokio::time::sleep(delay) => {}

@@ -19,7 +19,7 @@ use fleet_store::{PgPool, Store, StoreError};
 use tracing::{info, warn};
 
 use crate::auth::{Actor, Authenticator};
-use crate::handlers::{csrs, devices, enrollments, events, manifests, plans, sources};
+use crate::handlers::{csrs, decisions, devices, enrollments, events, manifests, plans, sources};
 use crate::metrics::UserApiMetrics;
 use crate::permissions::Action;
 use crate::read_only;
@@ -152,6 +152,10 @@ fn inventory() -> Router<Arc<Inner>> {
         .route("/sources", get(sources::list))
         .route("/sources/{name}", get(sources::get))
         .route("/sources/{name}/sync", post(sources::sync))
+        .route("/sources/{name}/approve", post(decisions::approve))
+        .route("/sources/{name}/reject", post(decisions::reject))
+        .route("/sources/{name}/suspend", post(decisions::suspend))
+        .route("/sources/{name}/resume", post(decisions::resume))
         .route("/sources/{name}/plans", get(plans::list))
         .route("/sources/{name}/plans/{commit}", get(plans::get))
 }

@@ -1,6 +1,7 @@
 //! The handlers, by what they show, and what their answers have in common.
 
 pub(crate) mod csrs;
+pub(crate) mod decisions;
 pub(crate) mod devices;
 pub(crate) mod enrollments;
 pub(crate) mod events;

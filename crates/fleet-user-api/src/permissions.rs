@@ -25,6 +25,10 @@ pub enum Action {
     RequestEnrollmentCertificate,
     /// Have a source polled now.
     SyncSource,
+    /// Approve or reject a commit that waits for a person.
+    DecideHold,
+    /// Suspend a source, or resume it.
+    SuspendSource,
 }
 
 impl Action {
@@ -36,6 +40,7 @@ impl Action {
             Self::ReadInventory => &[Viewer, Operator, Admin],
             Self::ReadRendered | Self::SyncSource => &[Operator, Admin],
             Self::DecideEnrollment | Self::RequestEnrollmentCertificate => &[Installer, Admin],
+            Self::DecideHold | Self::SuspendSource => &[Admin],
         }
     }
 
@@ -70,7 +75,7 @@ pub struct PermittedWrite {
 }
 
 /// All that users may write. Every entry is authorised by its [`Action`] and recorded as an event with its actor.
-pub const PERMITTED_WRITES: [PermittedWrite; 3] = [
+pub const PERMITTED_WRITES: [PermittedWrite; 7] = [
     PermittedWrite {
         method: Method::PUT,
         path: "/enrollmentrequests/{name}/approval",
@@ -88,5 +93,29 @@ pub const PERMITTED_WRITES: [PermittedWrite; 3] = [
         path: "/sources/{name}/sync",
         action: Action::SyncSource,
         event_reasons: &["SourceSyncRequested"],
+    },
+    PermittedWrite {
+        method: Method::POST,
+        path: "/sources/{name}/approve",
+        action: Action::DecideHold,
+        event_reasons: &["HoldApproved"],
+    },
+    PermittedWrite {
+        method: Method::POST,
+        path: "/sources/{name}/reject",
+        action: Action::DecideHold,
+        event_reasons: &["HoldRejected"],
+    },
+    PermittedWrite {
+        method: Method::POST,
+        path: "/sources/{name}/suspend",
+        action: Action::SuspendSource,
+        event_reasons: &["SourceSuspended"],
+    },
+    PermittedWrite {
+        method: Method::POST,
+        path: "/sources/{name}/resume",
+        action: Action::SuspendSource,
+        event_reasons: &["SourceResumed"],
     },
 ];

@@ -18,6 +18,9 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+#[path = "api/decisions.rs"]
+mod decisions;
+
 struct World {
     store: Store,
     router: Router,
@@ -142,7 +145,7 @@ insert into device_liveness (org_id, name, last_seen) values
     }
 }
 
-const PATHS: [&str; 26] = [
+const PATHS: [&str; 30] = [
     "/devices",
     "/devices/x",
     "/devices/x/rendered",
@@ -160,6 +163,10 @@ const PATHS: [&str; 26] = [
     "/sources",
     "/sources/x",
     "/sources/x/sync",
+    "/sources/x/approve",
+    "/sources/x/reject",
+    "/sources/x/suspend",
+    "/sources/x/resume",
     "/sources/x/plans",
     "/sources/x/plans/y",
     "/enrollmentrequests",

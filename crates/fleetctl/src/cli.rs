@@ -21,7 +21,7 @@ use crate::duration::parse_duration;
         fleetctl get devices -l site=berlin\n  \
         fleetctl approve r1qtmv -l site=berlin\n  \
         fleetctl sync --all --wait\n\n\
-        Exit codes: 0 all is well, 1 the answer is negative (findings, a refused commit), 2 it could not be done."
+        Exit codes: 0 all is well, 1 the answer is negative (findings, a commit that is refused or waits), 2 it could not be done."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -127,6 +127,15 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  fleetctl sync fleets\n  fleetctl sync --all --wait\n  \
             fleetctl sync fleets --wait --commit $(git rev-parse HEAD)")]
     Sync(SyncArgs),
+    /// Decide about a commit that waits for approval; suspend and resume sources
+    #[command(after_help = "An approval names a plan: what was looked at is applied, and nothing else.\n\n\
+            Examples:\n  fleetctl source approve fleets\n  fleetctl source approve fleets --plan 3f1c22a90b1d --reason 'shop 12 closes'\n  \
+            fleetctl source reject fleets --reason 'wrong branch'\n  \
+            fleetctl source suspend fleets --for 2h --reason 'stocktaking'\n  fleetctl source resume fleets")]
+    Source {
+        #[command(subcommand)]
+        command: SourceCommand,
+    },
     /// Make a token with the service's own key, on the service's machine
     #[command(
         after_help = "Examples:\n  fleetctl token --data-dir /var/lib/fleetd --role admin --ttl 12h > admin.token\n  \
@@ -315,7 +324,7 @@ pub(crate) struct SyncArgs {
     /// All sources
     #[arg(long)]
     pub(crate) all: bool,
-    /// Wait until the newest commit is applied, or refused
+    /// Wait until the newest commit is applied, or refused, or waits for approval
     #[arg(long)]
     pub(crate) wait: bool,
     /// Wait until this commit is applied or refused (its full id)
@@ -324,6 +333,63 @@ pub(crate) struct SyncArgs {
     /// How long to wait at most
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SourceCommand {
+    /// Approve the plan of the commit that waits; without --plan it is shown
+    Approve(ApproveSourceArgs),
+    /// Reject the commit that waits: a newer one takes its place
+    Reject(RejectSourceArgs),
+    /// Look at the source and apply nothing
+    Suspend(SuspendSourceArgs),
+    /// Apply commits again
+    Resume(ResumeSourceArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApproveSourceArgs {
+    /// Name of the source
+    pub(crate) name: String,
+    /// Digest of the plan that you looked at, at least 12 digits
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) plan: Option<String>,
+    /// Why, for others
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RejectSourceArgs {
+    /// Name of the source
+    pub(crate) name: String,
+    /// Only when this plan waits: its digest, at least 12 digits
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) plan: Option<String>,
+    /// Why, for others
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SuspendSourceArgs {
+    /// Name of the source
+    pub(crate) name: String,
+    /// Why, for others
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// For how long: 30m, 2h, 7d; until it is resumed when absent
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeSourceArgs {
+    /// Name of the source
+    pub(crate) name: String,
+    /// Why, for others
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Args)]
@@ -424,6 +490,10 @@ mod tests {
             "fleetctl sync a --all",
             "fleetctl sync a --commit 0123456789012345678901234567890123456789",
             "fleetctl sync a --wait --commit main",
+            "fleetctl source",
+            "fleetctl source approve",
+            "fleetctl source suspend a",
+            "fleetctl source suspend a --reason b --for ever",
             "fleetctl token --role admin",
             "fleetctl token --data-dir a --key b",
             "fleetctl token --data-dir a --role root",
@@ -441,6 +511,8 @@ mod tests {
             "fleetctl --server https://x describe source/a",
             "fleetctl approve abcdef -l a=b -l c= --replace-labels",
             "fleetctl token --key k --role admin --ttl 7d --subject me",
+            "fleetctl source approve a --plan 0123456789ab --reason b",
+            "fleetctl source suspend a --reason b --for 2h",
         ] {
             assert!(parse(good).is_ok(), "{good}: {:?}", parse(good).err());
         }

@@ -1,4 +1,4 @@
-//! `fleetctl`: looks at fleets, checks repositories, approves devices. It talks to the service's users' interface and
+//! `fleetctl`: looks at fleets, checks repositories, approves devices and commits. It talks to the service's users' interface and
 //! never to the database; desired state is changed in Git only.
 //!
 //! Exit codes: 0 all is well, 1 the answer is negative (findings, a refused commit), 2 it could not be done.
@@ -125,6 +125,7 @@ fn dispatch(cli: Cli, io: &mut Io<'_>) -> anyhow::Result<Outcome> {
         Command::Describe(args) => runtime()?.block_on(commands::describe(&args, &cli.connection, io)),
         Command::Approve(args) => runtime()?.block_on(commands::approve(&args, &cli.connection, io)),
         Command::Sync(args) => runtime()?.block_on(commands::sync(&args, &cli.connection, io)),
+        Command::Source { command } => runtime()?.block_on(commands::source(&command, &cli.connection, io)),
         Command::EnrollmentConfig(args) => runtime()?.block_on(commands::enrollment_config(&args, &cli.connection, io)),
         Command::Version(args) => runtime()?.block_on(commands::version(&args, &cli.connection, io)),
     }

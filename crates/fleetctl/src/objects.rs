@@ -263,6 +263,9 @@ impl View<'_> {
 
     fn source(&self) -> Vec<String> {
         let (ready, message) = self.condition("Ready");
+        // A word that says more than `False`.
+        let waits = ["Suspended", "Held"].into_iter().find(|kind| self.condition(kind).0 == "True");
+        let (ready, message) = waits.map_or((ready, message), |kind| (kind.to_owned(), self.condition(kind).1));
         vec![
             self.name(),
             self.text("/spec/revision"),

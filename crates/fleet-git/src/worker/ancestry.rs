@@ -1,10 +1,14 @@
-//! Was history rewritten?
+//! Was history rewritten, and which commits are lost with it?
 
 use fleet_model::CommitId;
 use gix::Repository;
 
 use super::classify;
 use crate::error::{GitError, GitErrorKind};
+use crate::wire::CommitSubject;
+
+/// Characters of a commit's first line that are told.
+const MAX_SUBJECT: usize = 120;
 
 /// The gix name of a commit of ours.
 pub(crate) fn gix_id(commit: &CommitId) -> Result<gix::ObjectId, GitError> {
@@ -25,4 +29,32 @@ pub(super) fn is_forced(repo: &Repository, base: Option<&CommitId>, commit: gix:
     let best =
         repo.merge_base(base, commit).map_err(|error| classify::local(&error, "walk the history in the mirror"))?;
     Ok(best.map(gix::Id::detach) != Some(base))
+}
+
+/// The newest commits, at most `max`, that `from` has in its history and `to` has not.
+pub(super) fn lost(
+    repo: &Repository,
+    from: &CommitId,
+    to: &CommitId,
+    max: usize,
+) -> Result<Vec<CommitSubject>, GitError> {
+    let (tip, kept) = (gix_id(from)?, gix_id(to)?);
+    if let Some(missing) = [(from, tip), (to, kept)].into_iter().find(|(_, id)| !repo.has_object(*id)) {
+        let message = format!("commit {} is not in the mirror; fetch it first", missing.0);
+        return Err(GitError::new(GitErrorKind::RefMissing, message));
+    }
+    let broken = |error: &gix::Error| classify::local(error, "walk the history in the mirror");
+    let order = gix::revision::walk::Sorting::ByCommitTime(Default::default());
+    let walk = repo.rev_walk([tip]).sorting(order).with_hidden([kept]).all().map_err(|error| broken(&error))?;
+    let mut commits = Vec::new();
+    for info in walk.take(max) {
+        let info = info.map_err(|error| broken(&error))?;
+        let commit = info.object().map_err(|error| broken(&error))?;
+        let message = commit.message_raw_sloppy().to_string();
+        let line = message.trim_start().lines().next().unwrap_or_default();
+        let subject = line.chars().filter(|c| !c.is_control()).take(MAX_SUBJECT).collect();
+        let id = info.id.to_string().parse().map_err(|error| GitError::other(format!("{error}")))?;
+        commits.push(CommitSubject { id, subject });
+    }
+    Ok(commits)
 }

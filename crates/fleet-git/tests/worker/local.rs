@@ -88,6 +88,27 @@ async fn rewritten_history_is_reported_and_the_old_commit_stays_readable() {
 }
 
 #[tokio::test]
+async fn the_commits_that_a_rewrite_loses_are_named_newest_first() {
+    let repo = GitRepo::init();
+    let base = repo.write("a", "1").commit("one");
+    let two = repo.write("a", "2").commit("two\n\nwith a body");
+    let three = repo.write("a", "3").commit("three");
+    let (pool, place, remote) = (pool(), Place::new(), local(&repo));
+    let mirror = place.mirror();
+    pool.fetch(&mirror, &remote, "main", None).await.unwrap();
+    repo.force(&base);
+    let other = repo.write("b", "4").commit("four");
+    pool.fetch(&mirror, &remote, "main", None).await.unwrap();
+    let lost = pool.lost_commits(&mirror, &id(&three), &id(&other), 10).await.unwrap();
+    let lost: Vec<(String, String)> = lost.into_iter().map(|one| (one.id.to_string(), one.subject)).collect();
+    assert_eq!(lost, [(three.clone(), "three".to_owned()), (two, "two".to_owned())]);
+    assert_eq!(pool.lost_commits(&mirror, &id(&three), &id(&other), 1).await.unwrap().len(), 1);
+    assert!(pool.lost_commits(&mirror, &id(&base), &id(&three), 10).await.unwrap().is_empty(), "nothing is lost");
+    let unknown = pool.lost_commits(&mirror, &id(&"1".repeat(40)), &id(&other), 10).await.unwrap_err();
+    assert_eq!(unknown.kind, fleet_git::GitErrorKind::RefMissing, "{unknown}");
+}
+
+#[tokio::test]
 async fn tags_commits_and_head_can_be_fetched_into_one_mirror() {
     let repo = GitRepo::init();
     let first = repo.write("a", "1").commit("one");

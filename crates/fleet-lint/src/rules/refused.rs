@@ -87,14 +87,6 @@ const TABLE: &[Row] = &[
     waits(Kind::Device, "/spec/config/*/secretRef", When::Given),
     waits(Kind::ResourceSync, "/spec/type", When::Is("catalog")),
     no_effect(
-        "/spec/limits",
-        "this version of the service does not enforce limits; `fleetctl plan` shows what they would hold",
-    ),
-    no_effect(
-        "/spec/forcedPush",
-        "this has no effect in this version of the service: a rewritten history is followed, with a warning event",
-    ),
-    no_effect(
         "/spec/deletionGracePeriod",
         "this has no effect in this version of the service: what is removed is gone at once",
     ),

@@ -178,11 +178,11 @@ kind: SyncPolicy
 metadata: {name: careful}
 spec:
   sources: [root, stores]
-  «SB0401»limits:
+  limits:
     removedFleets: {count: 2}
     unmanagedDevices: {count: 10, percent: 5}
     changedDevicesWithoutRollout: {percent: 20}
-  «SB0401»forcedPush: Hold
+  forcedPush: Hold
   «SB0401»deletionGracePeriod: 1h
 ";
 

@@ -17,7 +17,7 @@ use fleet_store::{
 use fleet_test::TestDatabase;
 
 use super::*;
-use crate::apply::{Application, Applied, Writer, apply};
+use crate::apply::{Application, Applied, Outcome, Writer, apply};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::desired;
@@ -124,9 +124,24 @@ impl World {
             turn: &self.turn,
             now: SystemClock.now(),
         };
-        let application =
-            Application { source, base, commit, lint_commit: base, desired, conditions: &[], diagnostics: &[] };
-        apply(writer, &application).await.unwrap()
+        let application = Application {
+            source,
+            base,
+            commit,
+            lint_commit: base,
+            desired,
+            conditions: &[],
+            conditions_before: &[],
+            now: String::new(),
+            rewritten: None,
+            // Without the guard: any change goes.
+            restores: true,
+            diagnostics: &[],
+        };
+        match apply(writer, &application).await.unwrap() {
+            Outcome::Applied(applied) => applied,
+            Outcome::Held(held) => panic!("{held:?}"),
+        }
     }
 
     /// From the database, as the service does.

@@ -1,4 +1,4 @@
-//! Plans: what the applied commits of a source changed, newest first.
+//! Plans: what the applied commits of a source changed, newest first, and what the one that waits would change.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -19,7 +19,7 @@ pub(super) fn plan_digest(raw: &[u8]) -> Option<String> {
     Digest::try_from(raw).ok().map(|digest| digest.to_string())
 }
 
-fn plan(record: PlanRecord, whole: Option<Value>) -> AppliedPlan {
+fn plan(record: PlanRecord, held: bool, whole: Option<Value>) -> AppliedPlan {
     AppliedPlan {
         api_version: SHOREBASE_API_VERSION.to_owned(),
         kind: "Plan".to_owned(),
@@ -31,6 +31,7 @@ fn plan(record: PlanRecord, whole: Option<Value>) -> AppliedPlan {
         },
         spec: AppliedPlanSpec { source: record.source, commit: record.commit_id, base_commit: record.base_commit },
         status: AppliedPlanStatus {
+            held,
             digest: plan_digest(&record.digest).unwrap_or_default(),
             summary: record.summary,
             plan: whole,
@@ -50,7 +51,7 @@ pub(crate) async fn list(
     let mut all = read_plans::list(inner.pool(), Inner::ORG, &name).await.map_err(failed)?;
     // There are few: whoever asks for less gets the newest, and no further page.
     all.truncate(limit);
-    let mut list = envelope("Plan", all.into_iter().map(|record| plan(record, None)).collect(), None, None);
+    let mut list = envelope("Plan", all.into_iter().map(|record| plan(record, false, None)).collect(), None, None);
     SHOREBASE_API_VERSION.clone_into(&mut list.api_version);
     Ok(Json(list))
 }
@@ -62,7 +63,11 @@ pub(crate) async fn get(
 ) -> Result<Json<AppliedPlan>, ApiError> {
     caller.require(Action::ReadInventory)?;
     let (name, commit) = (checked_name("Source", &name)?, checked_name("Plan", &commit)?);
+    // A commit in force can wait, too: when something that it takes from elsewhere has moved.
+    if let Some((record, whole)) = read_plans::get_held(inner.pool(), Inner::ORG, name, commit).await.map_err(failed)? {
+        return Ok(Json(plan(record, true, Some(whole))));
+    }
     let found = read_plans::get(inner.pool(), Inner::ORG, name, commit).await.map_err(failed)?;
     let (record, whole) = found.ok_or_else(|| no_such("Plan", commit))?;
-    Ok(Json(plan(record, Some(whole))))
+    Ok(Json(plan(record, false, Some(whole))))
 }

@@ -5,12 +5,16 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use fleet_http::{ApiError, json};
-use fleet_model::{ObjectMeta, ResourceList, SHOREBASE_API_VERSION, Source, SourcePlan, SourceSpec, SourceStatus};
-use fleet_store::read_sources::{self, SourceRecord};
+use fleet_model::{
+    ObjectMeta, ResourceList, SHOREBASE_API_VERSION, Source, SourceDecision, SourceHold, SourcePlan, SourceSpec,
+    SourceStatus, SourceSuspension,
+};
+use fleet_store::read_sources::{self, HoldRecord, SourceRecord};
 use fleet_store::{Channel, NewEvent, record_event};
 
 use crate::api::{Api, Caller, Inner, checked_name, failed, no_such};
 use crate::handlers::plans::plan_digest;
+use crate::handlers::whole_seconds;
 use crate::listing::{Params, envelope};
 use crate::permissions::Action;
 
@@ -40,8 +44,33 @@ fn source(record: SourceRecord) -> Source {
             conditions: record.conditions.0,
             diagnostics: record.diagnostics.0,
             plan,
+            held: record.held.and_then(held),
+            suspended: record.suspended.map(|suspension| SourceSuspension {
+                reason: suspension.reason,
+                by: suspension.by,
+                since: whole_seconds(suspension.since),
+                until: suspension.until.map(whole_seconds),
+            }),
         },
     }
+}
+
+fn held(hold: HoldRecord) -> Option<SourceHold> {
+    let rejected = hold.decision.as_ref().is_some_and(|(approved, ..)| !approved);
+    Some(SourceHold {
+        commit: hold.commit_id,
+        digest: plan_digest(&hold.digest)?,
+        reason: if rejected { "Rejected".to_owned() } else { hold.reason },
+        sentences: hold.sentences,
+        since: whole_seconds(hold.held_at),
+        summary: hold.summary,
+        decision: hold.decision.map(|(approved, by, at, reason)| SourceDecision {
+            approved,
+            by,
+            at: whole_seconds(at),
+            reason,
+        }),
+    })
 }
 
 /// The URL without user and password.

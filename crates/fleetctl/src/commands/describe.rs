@@ -4,6 +4,7 @@ use anyhow::{bail, ensure};
 use serde_json::Value;
 
 use super::get::what;
+use super::source::write_hold;
 use super::{diagnostics, full_names, plans, write_diagnostics};
 use crate::cli::{Connection, DescribeArgs};
 use crate::client::Client;
@@ -30,6 +31,7 @@ pub(crate) async fn describe(args: &DescribeArgs, connection: &Connection, io: &
     findings(kind, &object, io)?;
     if kind == Type::Source {
         plans::write_summary(&object, io)?;
+        hold(&object, io)?;
     }
     body(&object, io)?;
     events(&client, &object, io).await?;
@@ -79,6 +81,14 @@ fn conditions(object: &Value, io: &mut Io<'_>) -> std::io::Result<()> {
     indented(io, &table(&["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"], rows))
 }
 
+/// The commit that waits, and how to go on.
+fn hold(source: &Value, io: &mut Io<'_>) -> std::io::Result<()> {
+    let held = source.pointer("/status/held").cloned().and_then(|held| serde_json::from_value(held).ok());
+    let Some(held) = held else { return Ok(()) };
+    writeln!(io.out)?;
+    write_hold(objects::name(source), &held, io)
+}
+
 fn indented(io: &mut Io<'_>, text: &str) -> std::io::Result<()> {
     text.lines().try_for_each(|line| writeln!(io.out, "  {line}"))
 }
@@ -98,7 +108,7 @@ fn body(object: &Value, io: &mut Io<'_>) -> anyhow::Result<()> {
     for (title, key) in [("Spec", "spec"), ("Status", "status")] {
         let mut value = object[key].clone();
         if let Some(map) = value.as_object_mut() {
-            for shown in ["conditions", "diagnostics", "plan"] {
+            for shown in ["conditions", "diagnostics", "plan", "held"] {
                 map.remove(shown);
             }
         }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use fleet_model::{CommitId, ConditionStatus, Source};
+use fleet_model::{CommitId, ConditionStatus, Source, SourceHold};
 use reqwest::Method;
 use tokio::time::Instant;
 
+use super::source::write_hold;
 use super::write_diagnostics;
 use crate::cli::{Connection, SyncArgs};
 use crate::client::Client;
@@ -55,6 +56,8 @@ pub(crate) async fn sync(args: &SyncArgs, connection: &Connection, io: &mut Io<'
 enum Progress {
     Applied,
     Refused,
+    Held,
+    Suspended,
     Waiting,
 }
 
@@ -71,8 +74,20 @@ fn progress(before: &Source, now: &Source, wanted: Option<&CommitId>) -> Progres
     if observed.is_some() && observed == status.applied_commit.as_deref() {
         return Progress::Applied;
     }
-    let refused = status.conditions.iter().any(|c| c.kind == "Parsed" && c.status == ConditionStatus::False);
-    if refused { Progress::Refused } else { Progress::Waiting }
+    let is = |kind: &str, status: ConditionStatus| {
+        now.status.conditions.iter().any(|condition| condition.kind == kind && condition.status == status)
+    };
+    if is("Suspended", ConditionStatus::True) {
+        return Progress::Suspended;
+    }
+    if is("Parsed", ConditionStatus::False) {
+        return Progress::Refused;
+    }
+    let held = status.held.as_ref().filter(|held| Some(held.commit.as_str()) == observed);
+    let undecided = |held: &SourceHold| !held.decision.as_ref().is_some_and(|decision| decision.approved);
+    // An approved one is about to be applied, or to be held again.
+    let waits = is("Held", ConditionStatus::True) && held.is_some_and(undecided);
+    if waits { Progress::Held } else { Progress::Waiting }
 }
 
 async fn wait(
@@ -96,6 +111,26 @@ async fn wait(
             Progress::Refused => {
                 writeln!(io.out, "source/{} refused {}:", printable(name), printable(&commit))?;
                 write_diagnostics(io, "  ", &now.status.diagnostics)?;
+                return Ok(Outcome::Negative);
+            }
+            Progress::Held => {
+                writeln!(io.out, "source/{} holds {}:", printable(name), printable(&commit))?;
+                if let Some(held) = &now.status.held {
+                    write_hold(name, held, io)?;
+                }
+                return Ok(Outcome::Negative);
+            }
+            Progress::Suspended => {
+                let all = &now.status.conditions;
+                let message = all.iter().find(|c| c.kind == "Suspended").map_or("", |c| c.message.as_str());
+                writeln!(
+                    io.out,
+                    "source/{} does not apply {}: {}",
+                    printable(name),
+                    printable(&commit),
+                    printable(message)
+                )?;
+                writeln!(io.out, "To go on: fleetctl source resume {}", printable(name))?;
                 return Ok(Outcome::Negative);
             }
             Progress::Waiting if Instant::now() >= until => {
@@ -150,6 +185,41 @@ mod tests {
         assert_eq!(progress(&before, &source("t2", "b", "a", True), None), Progress::Waiting);
         assert_eq!(progress(&before, &source("t2", "b", "a", False), None), Progress::Refused);
         assert_eq!(progress(&before, &source("t1", "b", "a", False), None), Progress::Waiting);
+    }
+
+    #[test]
+    fn a_commit_that_waits_for_a_person_is_an_answer() {
+        use ConditionStatus::{False, True};
+        let before = source("t1", "a", "a", True);
+        let mut now = source("t2", "b", "a", True);
+        now.status.conditions.push(Condition::new("Held", True, "BlastRadius", "m", "t"));
+        let hold = |commit: &str, approved: Option<bool>| SourceHold {
+            commit: commit.to_owned(),
+            digest: String::new(),
+            reason: String::new(),
+            sentences: Vec::new(),
+            since: String::new(),
+            summary: serde_json::Value::Null,
+            decision: approved.map(|approved| fleet_model::SourceDecision {
+                approved,
+                by: String::new(),
+                at: String::new(),
+                reason: String::new(),
+            }),
+        };
+        for (held, want) in [
+            (hold("b", None), Progress::Held),
+            (hold("b", Some(false)), Progress::Held),
+            (hold("b", Some(true)), Progress::Waiting),
+            (hold("c", None), Progress::Waiting),
+        ] {
+            now.status.held = Some(held);
+            assert_eq!(progress(&before, &now, None), want);
+        }
+        let mut suspended = source("t2", "b", "a", False);
+        suspended.status.conditions.push(Condition::new("Suspended", True, "Suspended", "m", "t"));
+        assert_eq!(progress(&before, &suspended, None), Progress::Suspended);
+        assert_eq!(progress(&before, &source("t2", "b", "b", True), None), Progress::Applied);
     }
 
     #[test]

@@ -1,21 +1,15 @@
 //! How far a change reaches, measured against the SyncPolicy that is in force before it.
 
 use fleet_lint::TreeReport;
-use fleet_model::{Limit, Limits, Manifest, SyncPolicy};
+use fleet_model::{Limit, Limits, Manifest, SyncPolicySpec, SyncRules};
 use fleet_render::plan::{Exceeded, Radius};
 
 /// The limits in force.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Found {
-    limits: Limits,
+    rules: SyncRules,
     /// What is unclear about them.
     pub(super) remark: Option<String>,
-}
-
-impl Default for Found {
-    fn default() -> Self {
-        Self { limits: Limits::DEFAULT, remark: None }
-    }
 }
 
 /// One limit and what the change comes to.
@@ -33,13 +27,13 @@ pub(super) struct Measured {
     pub(super) allowed: usize,
 }
 
-/// The policy for a source: one that names it, else one that names no source.
+/// The rules for a source: what the service goes by when it has the commit.
 pub(super) fn find(report: &TreeReport, source: Option<&str>) -> Found {
-    let policies: Vec<&SyncPolicy> = report
+    let policies: Vec<(bool, &SyncPolicySpec)> = report
         .manifests
         .iter()
         .filter_map(|placed| match placed.manifest() {
-            Manifest::SyncPolicy(policy) => Some(policy.as_ref()),
+            Manifest::SyncPolicy(policy) => Some((true, &policy.spec)),
             Manifest::Fleet(_)
             | Manifest::Device(_)
             | Manifest::Repository(_)
@@ -47,16 +41,12 @@ pub(super) fn find(report: &TreeReport, source: Option<&str>) -> Found {
             | Manifest::EnrollmentPolicy(_) => None,
         })
         .collect();
-    let names = |policy: &&&SyncPolicy| {
-        let named = policy.spec.sources.as_ref();
-        named.is_some_and(|sources| sources.iter().any(|name| Some(name.as_str()) == source))
-    };
-    let chosen = policies.iter().find(names).or_else(|| policies.iter().find(|policy| policy.spec.sources.is_none()));
-    let remark = (chosen.is_none() && !policies.is_empty() && source.is_none()).then(|| {
+    let all_name_sources = !policies.is_empty() && policies.iter().all(|(_, policy)| policy.sources.is_some());
+    let remark = (all_name_sources && source.is_none()).then(|| {
         "the SyncPolicies here name sources; say which one this is with --source, until then the default limits are shown"
             .to_owned()
     });
-    Found { limits: chosen.map_or(Limits::DEFAULT, |policy| policy.spec.limits_in_force()), remark }
+    Found { rules: SyncRules::of_source(source, policies), remark }
 }
 
 /// Measures a change. What exceeds a limit is said by the rule that the service holds changes with, which knows exemptions:
@@ -71,9 +61,10 @@ pub(super) fn measure(radius: &Radius, found: &Found) -> (Vec<Measured>, Vec<Exc
         total,
         allowed: narrow(allowed.allowed(wide(total))),
     };
-    let Limits { removed_fleets, unmanaged_devices, changed_devices_without_rollout } = found.limits;
+    let limits = found.rules.limits(wide(radius.fleets_before), wide(radius.devices_before));
+    let Limits { removed_fleets, unmanaged_devices, changed_devices_without_rollout } = limits;
     let devices = radius.devices_before;
-    let exceeded = radius.exceeds(&found.limits);
+    let exceeded = radius.exceeds(&limits);
     let measured = vec![
         of("removedFleets", "fleets removed", radius.fleets_removed, radius.fleets_before, removed_fleets),
         of("unmanagedDevices", "devices that lose their fleet", radius.devices_unmanaged, devices, unmanaged_devices),

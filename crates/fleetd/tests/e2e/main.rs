@@ -9,5 +9,7 @@ mod before_merge;
 mod commits;
 mod faults;
 mod harness;
+mod holds;
+mod holds_durable;
 mod plans;
 mod repositories;

@@ -1,0 +1,212 @@
+//! Asks the guard inside the transaction of an apply, and stores a commit that has to wait. Nothing else is written then.
+
+use std::collections::BTreeSet;
+
+use fleet_model::{CommitId, Condition, Digest, Kind, Manifest, SyncPolicySpec, SyncRules};
+use fleet_render::plan::{Plan, Radius};
+use fleet_store::{
+    FleetRow, HoldDecision, ManifestStates, NewEvent, NewHold, Observation, PgConnection, StoreError, Ts,
+    enrolled_devices, lock_hold, manifest_documents, record_event, record_hold, record_observation, source_origin,
+};
+use serde_json::json;
+use tracing::warn;
+
+use crate::apply::{Application, Writer};
+use crate::conditions;
+use crate::guard::{Hold, HoldReason, Judgement, Question, judge};
+use crate::planning;
+
+/// A commit that waits.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Held {
+    /// Conditions of the source.
+    pub(crate) conditions: Vec<Condition>,
+}
+
+/// The guard's answer, carried out.
+#[derive(Debug)]
+pub(crate) enum Passage {
+    /// The commit may be applied.
+    Free {
+        /// Whose approval makes it possible.
+        approved: Option<HoldDecision>,
+    },
+    /// It waits; that is written.
+    Held(Held),
+}
+
+/// Asks whether the commit may be applied. Writes only what tells of a hold, or of a rewritten history that is followed.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn pass(
+    connection: &mut PgConnection,
+    writer: Writer<'_>,
+    application: &Application<'_>,
+    plan: &Plan,
+    present: Present<'_>,
+) -> Result<Passage, StoreError> {
+    let (org, source, commit) = (writer.org, application.source.name.as_str(), application.commit);
+    let rules = rules(connection, writer, source).await?;
+    let stored = lock_hold(connection, org, source).await?;
+    let (radius, along) = with_departing(connection, writer, application, plan, present).await?;
+    let question = Question {
+        commit,
+        base: application.base,
+        digest: plan.digest,
+        radius: &radius,
+        along: &along,
+        rules: &rules,
+        rewritten: application.rewritten,
+        stored: stored.as_ref(),
+    };
+    match judge(question) {
+        Judgement::Apply { approved, follows } => {
+            if follows {
+                let base = application.base.map_or("?", CommitId::short);
+                let message = format!(
+                    "History was rewritten: applied commit {base} is not an ancestor of {}; following it",
+                    commit.short()
+                );
+                tell(connection, writer, source, "NonFastForward", &message, commit, plan.digest).await?;
+            }
+            Ok(Passage::Free { approved })
+        }
+        Judgement::Hold(hold) => {
+            let conditions = write(connection, writer, application, plan, &hold).await?;
+            Ok(Passage::Held(Held { conditions }))
+        }
+    }
+}
+
+/// What is in force before the commit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Present<'a> {
+    /// The source's manifests.
+    pub(crate) stored: &'a ManifestStates,
+    /// All fleets.
+    pub(crate) fleets: &'a [FleetRow],
+}
+
+/// How far the commit reaches, with the sources that go because their ResourceSync goes: a plan is about its own source only.
+async fn with_departing(
+    connection: &mut PgConnection,
+    writer: Writer<'_>,
+    application: &Application<'_>,
+    plan: &Plan,
+    present: Present<'_>,
+) -> Result<(Radius, Vec<String>), StoreError> {
+    let (mut radius, mut along) = (plan.radius.clone(), Vec::new());
+    let of_kind = |kind: Kind| kind == Kind::ResourceSync;
+    let kept: BTreeSet<&str> =
+        application.desired.manifests.iter().filter(|row| of_kind(row.kind)).map(|row| row.name.as_str()).collect();
+    let all = present.stored.keys().filter(|(kind, _)| of_kind(*kind)).map(|(_, name)| name.as_str());
+    for name in all.filter(|name| !kept.contains(name)) {
+        let origin = format!("{}/{name}", Kind::ResourceSync);
+        if source_origin(connection, writer.org, name).await?.is_none_or(|present| present != origin) {
+            continue;
+        }
+        let fleets = present.fleets.iter().filter(|fleet| fleet.source == name);
+        let fleets: Vec<String> = fleets.map(|fleet| fleet.name.clone()).collect();
+        let devices = enrolled_devices(connection, writer.org, Some(&fleets)).await?;
+        let owned = |owner: &Option<String>| owner.as_ref().is_some_and(|owner| fleets.contains(owner));
+        let devices = devices.iter().filter(|device| owned(&device.owner_fleet)).count();
+        radius.fleets_before += fleets.len();
+        radius.fleets_removed += fleets.len();
+        radius.devices_unmanaged += devices;
+        along.push(format!("gives up source {name} with {} fleets and {devices} devices", fleets.len()));
+    }
+    Ok((radius, along))
+}
+
+/// The rules for a source, as of what is applied now: a commit that loosens them cannot use that itself.
+async fn rules(connection: &mut PgConnection, writer: Writer<'_>, source: &str) -> Result<SyncRules, StoreError> {
+    let stored = manifest_documents(connection, writer.org, Kind::SyncPolicy, None).await?;
+    let policies: Vec<(bool, SyncPolicySpec)> = stored
+        .into_iter()
+        .filter_map(|stored| match Manifest::from_document(Kind::SyncPolicy, stored.document) {
+            Ok(Manifest::SyncPolicy(policy)) => Some((stored.source == source, policy.spec)),
+            Ok(_) => None,
+            Err(error) => {
+                warn!(policy = stored.name, %error, "Cannot read a stored SyncPolicy; going on without it");
+                None
+            }
+        })
+        .collect();
+    Ok(SyncRules::of_source(Some(source), policies.iter().map(|(own, policy)| (*own, policy))))
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    writer: Writer<'_>,
+    application: &Application<'_>,
+    plan: &Plan,
+    hold: &Hold,
+) -> Result<Vec<Condition>, StoreError> {
+    let (org, source, commit) = (writer.org, application.source.name.as_str(), application.commit);
+    let at = Ts::from(writer.now);
+    let sentences = hold.sentences.join("; ");
+    // A rejected plan stays as it was when it was rejected.
+    if hold.reason != HoldReason::Rejected {
+        let row = NewHold {
+            source,
+            commit,
+            base: application.base,
+            reason: hold.reason.as_str(),
+            sentences: &hold.sentences,
+            digest: plan.digest,
+            summary: planning::stored_summary(plan),
+            plan: planning::stored_plan(plan),
+        };
+        record_hold(connection, org, &row, at).await?;
+    }
+    if hold.is_news {
+        let message =
+            format!("Commit {} waits for approval: {sentences}; plan {}", commit.short(), plan.digest.short());
+        warn!(source, commit = %commit, reason = hold.reason.as_str(), sentences, "Held a commit");
+        tell(connection, writer, source, "HoldStarted", &message, commit, plan.digest).await?;
+    }
+    if let Some(outdated) = &hold.outdated {
+        let message = format!(
+            "Commit {} waits for approval again: {} approved plan {}, and the plan is {} by now",
+            commit.short(),
+            outdated.by,
+            outdated.digest.short(),
+            plan.digest.short()
+        );
+        warn!(source, commit = %commit, "An approved plan is not the plan any more");
+        tell(connection, writer, source, "PlanStale", &message, commit, plan.digest).await?;
+    }
+    let mut conditions = application.conditions_before.to_vec();
+    let facts = conditions::HeldFacts { commit, reason: hold.reason, sentences: &sentences, digest: plan.digest };
+    conditions::held(&mut conditions, &facts, &application.now);
+    let seen = Observation {
+        commit: Some(commit),
+        polled_at: Some(at),
+        conditions: &conditions,
+        diagnostics: Some(application.diagnostics),
+    };
+    record_observation(connection, org, source, &seen).await?;
+    Ok(conditions)
+}
+
+async fn tell(
+    connection: &mut PgConnection,
+    writer: Writer<'_>,
+    source: &str,
+    reason: &str,
+    message: &str,
+    commit: &CommitId,
+    digest: Digest,
+) -> Result<(), StoreError> {
+    let event = NewEvent {
+        kind: "Source",
+        name: source,
+        reason,
+        warning: true,
+        message,
+        actor: "service:syncer",
+        details: Some(json!({"commitHash": commit.as_str(), "planDigest": digest})),
+    };
+    record_event(connection, writer.org, &event).await
+}

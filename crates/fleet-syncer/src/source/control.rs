@@ -1,0 +1,143 @@
+//! What holds a source back and what is noted of it: suspensions, commits that wait, and the way back after desired state
+//! was dropped.
+
+use std::time::Duration;
+
+use fleet_git::GitErrorKind;
+use fleet_model::{CommitId, Condition};
+use fleet_store::{
+    NewEvent, Observation, SourcePosition, StoreError, Suspension, Ts, end_suspension, last_position, record_event,
+    record_observation, source_suspension,
+};
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use super::{RunError, Source, Step, Way};
+use crate::conditions;
+use crate::guard::{MAX_LOST, Rewritten};
+
+/// How old the noted time of the last poll may get before it is written again though nothing else changed.
+const POLL_NOTE_SECONDS: i64 = 30;
+
+/// How long a commit that waits is left alone: its plan is made again then, because devices and rules may have changed.
+/// Decisions wake the source at once.
+const HOLD_RECHECK_SECONDS: i64 = 60;
+
+impl Source {
+    /// How long the source may be left alone: until its suspension ends.
+    pub(crate) fn rest(&self) -> Option<Duration> {
+        let left = self.suspended_until?.as_second() - self.shared.clock.now().as_second();
+        // The end has passed for sure when it is looked at.
+        Some(Duration::from_secs(u64::try_from(left).unwrap_or(0) + 1))
+    }
+
+    /// Whether the commit was found to wait for a person a moment ago.
+    pub(super) fn is_known_to_wait(&self, commit: &CommitId) -> bool {
+        let now = self.shared.clock.now().as_second();
+        let fresh = |at: &Timestamp| (0..HOLD_RECHECK_SECONDS).contains(&(now - at.as_second()));
+        self.held.as_ref().is_some_and(|(held, at)| held == commit && fresh(at))
+    }
+
+    /// The suspension in force. One that is over is ended.
+    pub(super) async fn suspension(&mut self) -> Result<Option<Suspension>, StoreError> {
+        let (org, name, now) = (self.shared.config.org, self.definition.name.clone(), self.shared.clock.now());
+        let mut transaction = self.shared.store.begin().await?;
+        let mut found = source_suspension(&mut transaction, org, &name).await?;
+        let is_over = found.as_ref().and_then(|found| found.until).is_some_and(|until| until.to_jiff() <= now);
+        if is_over && end_suspension(&mut transaction, org, &name, Some(Ts::from(now))).await? {
+            let event = NewEvent {
+                kind: "Source",
+                name: &name,
+                reason: "SourceSuspensionExpired",
+                warning: false,
+                message: "The suspension is over; commits are applied again",
+                actor: "service:syncer",
+                details: None,
+            };
+            record_event(&mut transaction, org, &event).await?;
+            info!(source = name, "A suspension is over");
+        }
+        transaction.commit().await.map_err(StoreError::from)?;
+        if is_over {
+            found = None;
+        }
+        self.suspended_until = found.as_ref().and_then(|found| found.until).map(|until| until.to_jiff());
+        if found.is_none() && conditions::resumed(&mut self.conditions, &self.shared.clock.now_rfc3339()) {
+            // What is shown must be about commits again.
+            self.stale = true;
+            self.held = None;
+            self.refused = None;
+        }
+        Ok(found)
+    }
+
+    /// Notes what was seen of a suspended source, and does no more.
+    pub(super) async fn stay(&mut self, commit: &CommitId, suspension: &Suspension) -> Result<Step, RunError> {
+        let before = self.conditions.clone();
+        let behind = Some(commit).filter(|commit| self.applied.as_ref() != Some(commit));
+        conditions::suspended(&mut self.conditions, suspension, behind, &self.shared.clock.now_rfc3339());
+        self.note_news(&before, commit).await?;
+        Ok(Step::Suspended)
+    }
+
+    /// What a new history loses of the old one.
+    pub(super) async fn rewritten(&self, base: CommitId, commit: &CommitId) -> Result<Rewritten, RunError> {
+        let lost = self.shared.git.lost_commits(&self.mirror, &base, commit, MAX_LOST + 1).await;
+        let lost = match lost {
+            Ok(lost) => Some(lost),
+            Err(error) if error.kind == GitErrorKind::RefMissing => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Rewritten { base, lost })
+    }
+
+    /// Which commit was applied last, also before desired state was dropped.
+    pub(super) async fn position(&self) -> Result<Option<SourcePosition>, StoreError> {
+        let mut transaction = self.shared.store.begin().await?;
+        last_position(&mut transaction, self.shared.config.org, &self.definition.name).await
+    }
+
+    /// The same, unless the source lies elsewhere by now.
+    pub(super) async fn position_here(&self) -> Result<Option<CommitId>, StoreError> {
+        let here = (&self.definition.url, &self.definition.revision);
+        let is_here = |position: &SourcePosition| position.place.as_ref().is_none_or(|(url, rev)| (url, rev) == here);
+        Ok(self.position().await?.filter(is_here).map(|position| position.commit))
+    }
+
+    /// Brings back what was in force. Where that cannot be read any more, the newest commit has to do.
+    pub(super) async fn restore(&mut self, last: &CommitId) -> Result<(), RunError> {
+        match self.take(last, Way::Back).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(RunError::Git(_)) => {
+                warn!(source = self.definition.name, commit = %last, "Cannot bring back the commit applied last");
+            }
+            Err(error @ RunError::Store(_)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Notes that the host answered, when something about that is new or the last note is old.
+    pub(super) async fn note_poll(&mut self, commit: &CommitId) -> Result<(), StoreError> {
+        let before = self.conditions.clone();
+        conditions::reachable(&mut self.conditions, &self.shared.clock.now_rfc3339());
+        self.note_news(&before, commit).await
+    }
+
+    async fn note_news(&mut self, before: &[Condition], commit: &CommitId) -> Result<(), StoreError> {
+        let now = self.shared.clock.now();
+        let old = self.noted_poll.is_none_or(|at| now.as_second() - at.as_second() >= POLL_NOTE_SECONDS);
+        if old || before != self.conditions {
+            self.note(Some(commit), Some(now)).await?;
+            self.noted_poll = Some(now);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn note(&self, commit: Option<&CommitId>, polled_at: Option<Timestamp>) -> Result<(), StoreError> {
+        let seen =
+            Observation { commit, polled_at: polled_at.map(Ts::from), conditions: &self.conditions, diagnostics: None };
+        let mut transaction = self.shared.store.begin().await?;
+        record_observation(&mut transaction, self.shared.config.org, &self.definition.name, &seen).await?;
+        transaction.commit().await.map_err(StoreError::from)
+    }
+}

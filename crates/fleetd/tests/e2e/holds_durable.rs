@@ -1,0 +1,153 @@
+//! What holds and suspensions outlive, rewritten histories, and sources that go on beside one that waits.
+
+use fleet_test::GitRepo;
+use serde_json::Value;
+
+use crate::harness::{Installation, eventually};
+use crate::holds::{POLICY, condition, devices, digest, events, owned, remove_two, start, start_with, told, wait_held};
+
+#[test]
+fn a_hold_outlives_the_service_and_desired_state() {
+    let mut there = start();
+    let first = there.repo.head();
+    let before = devices(&there);
+    let commit = remove_two(&there);
+    let held = wait_held(&there, &commit)["status"]["held"].clone();
+    there.kill_service();
+    there.start_service();
+    there.fleetctl(&["sync", "main", "--wait"]);
+    assert_eq!(wait_held(&there, &commit)["status"]["held"], held);
+    // Nobody is asked twice, and the way back is to what was in force, not to the commit that waits.
+    there.stop_service();
+    there.sql("drop schema desired cascade");
+    there.start_service();
+    there.wait_applied(&first);
+    let source = wait_held(&there, &commit);
+    assert_eq!((&source["status"]["held"], &source["status"]["appliedCommit"]), (&held, &first.as_str().into()));
+    eventually("the devices to be looked at", || (owned(&there) == "gates 12,tills 12").then_some(()));
+    assert_eq!((devices(&there), events(&there, "HoldStarted")), (before, 1));
+    // An approval that was given counts after both.
+    there.fleetctl_ok(&["source", "suspend", "main", "--reason", "a test"]);
+    there.fleetctl_ok(&["source", "approve", "main", "--plan", &digest(&source)]);
+    there.kill_service();
+    there.sql("drop schema desired cascade");
+    there.start_service();
+    there.wait_applied(&first);
+    eventually("the suspension to be told", || {
+        (condition(&there.object("sources", "main")?, "Suspended").0 == "True").then_some(())
+    });
+    there.fleetctl_ok(&["source", "resume", "main"]);
+    there.wait_applied(&commit);
+    assert_eq!(owned(&there), "");
+}
+
+#[test]
+fn a_rewritten_history_waits_and_names_what_would_be_lost() {
+    let there = start();
+    let first = there.repo.head();
+    there.repo.write("README.md", "one\n");
+    there.repo.commit("the lost one");
+    there.repo.write("README.md", "two\n");
+    let applied = there.repo.commit("the other lost one");
+    there.wait_applied(&applied);
+    there.repo.force(&first);
+    there.repo.write("README.md", "rewritten\n");
+    let rewritten = there.repo.commit("another history");
+    let source = wait_held(&there, &rewritten);
+    assert_eq!(condition(&source, "Held").1, "NonFastForward");
+    let sentences = source["status"]["held"]["sentences"].as_array().unwrap();
+    assert_eq!(sentences.len(), 3, "{sentences:?}");
+    assert!(sentences[1].as_str().unwrap().ends_with("the other lost one"), "{sentences:?}");
+    assert!(sentences[2].as_str().unwrap().ends_with(" the lost one"), "{sentences:?}");
+    assert_eq!(source["status"]["appliedCommit"], applied.as_str());
+    there.fleetctl_ok(&["source", "approve", "main", "--plan", &digest(&source)]);
+    there.wait_applied(&rewritten);
+}
+
+#[test]
+fn a_policy_may_follow_rewritten_histories() {
+    let there = start_with(&[("policies/guard.yaml", &format!("{POLICY}  forcedPush: Follow\n"))]);
+    let first = there.repo.head();
+    there.repo.write("README.md", "one\n");
+    let applied = there.repo.commit("lost");
+    there.wait_applied(&applied);
+    there.repo.force(&first);
+    there.repo.write("README.md", "rewritten\n");
+    let rewritten = there.repo.commit("another history");
+    there.wait_applied(&rewritten);
+    assert_eq!((events(&there, "NonFastForward"), events(&there, "HoldStarted")), (1, 0));
+    // The limits count all the same.
+    there.repo.force(&first);
+    let commit = remove_two(&there);
+    assert_eq!(condition(&wait_held(&there, &commit), "Held").1, "BlastRadius");
+}
+
+/// Waits until the source tells of its suspension, and returns it.
+fn wait_suspended(there: &Installation, observed: &str) -> Value {
+    eventually("the source to be suspended", || {
+        let source = there.object("sources", "main")?;
+        let is = condition(&source, "Suspended").0 == "True" && source["status"]["observedCommit"] == observed;
+        is.then_some(source)
+    })
+}
+
+#[test]
+fn a_suspended_source_observes_and_goes_on_when_it_is_resumed_or_the_time_is_over() {
+    let there = start();
+    let first = there.repo.head();
+    assert_eq!(there.fleetctl_as("operator", &["source", "suspend", "main", "--reason", "x"]).status.code(), Some(2));
+    there.fleetctl_ok(&["source", "suspend", "main", "--reason", "stocktaking"]);
+    there.fleetctl_ok(&["source", "suspend", "main", "--reason", "stocktaking"]);
+    assert_eq!(events(&there, "SourceSuspended"), 1, "sent again, it is no news");
+    there.repo.write("README.md", "one\n");
+    let second = there.repo.commit("second");
+    let source = wait_suspended(&there, &second);
+    assert_eq!(source["status"]["appliedCommit"], first.as_str());
+    let suspended = &source["status"]["suspended"];
+    assert_eq!((&suspended["reason"], &suspended["by"]), (&"stocktaking".into(), &"user:tester".into()));
+    let (code, out) = told(&there.fleetctl(&["sync", "main", "--wait"]));
+    assert!(code == Some(1) && out.contains("stocktaking") && out.contains("fleetctl source resume main"), "{out}");
+    assert!(there.fleetctl_ok(&["get", "sources"]).contains("Suspended"));
+    there.fleetctl_ok(&["source", "resume", "main"]);
+    there.wait_applied(&second);
+    let source = there.object("sources", "main").unwrap();
+    assert_eq!((condition(&source, "Suspended").0.as_str(), condition(&source, "Ready").0.as_str()), ("False", "True"));
+    there.fleetctl_ok(&["source", "suspend", "main", "--reason", "lunch", "--for", "5s"]);
+    there.repo.write("README.md", "two\n");
+    let third = there.repo.commit("third");
+    let source = wait_suspended(&there, &third);
+    assert_eq!(source["status"]["appliedCommit"], second.as_str());
+    there.wait_applied(&third);
+    assert_eq!((events(&there, "SourceSuspensionExpired"), events(&there, "SourceResumed")), (1, 1));
+    assert_eq!(there.object("sources", "main").unwrap()["status"]["suspended"], Value::Null);
+}
+
+#[test]
+fn other_sources_go_on_beside_one_that_waits() {
+    let other = GitRepo::init();
+    let doors = |content: &str| {
+        format!(
+            "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata:\n  name: doors\nspec:\n  selector:\n    matchLabels:\n      \
+             role: door\n  template:\n    spec:\n      config:\n        - name: a\n          inline:\n            \
+             - path: /etc/door\n              content: {content}\n"
+        )
+    };
+    other.write("doors.yaml", doors("one"));
+    other.commit("one");
+    let brings_in = format!(
+        "apiVersion: flightctl.io/v1beta1\nkind: Repository\nmetadata:\n  name: other\nspec:\n  type: git\n  url: {}\n---\n\
+         apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata:\n  name: other\nspec:\n  repository: other\n  \
+         targetRevision: main\n  path: /\n",
+        other.url()
+    );
+    let there = start_with(&[("repositories.yaml", &brings_in)]);
+    let commit = remove_two(&there);
+    wait_held(&there, &commit);
+    other.write("doors.yaml", doors("two"));
+    let newer = other.commit("two");
+    eventually("the other source to go on", || {
+        (there.object("sources", "other")?["status"]["appliedCommit"] == newer.as_str()).then_some(())
+    });
+    assert_eq!(there.sql("select count(*) from desired.commits where source = 'other'").trim(), "2");
+    assert_eq!(condition(&there.object("sources", "main").unwrap(), "Held").0, "True");
+}
