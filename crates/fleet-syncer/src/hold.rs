@@ -97,10 +97,10 @@ async fn with_departing(
     present: Present<'_>,
 ) -> Result<(Radius, Vec<String>), StoreError> {
     let (mut radius, mut along) = (plan.radius.clone(), Vec::new());
-    let of_kind = |kind: Kind| kind == Kind::ResourceSync;
+    let is_sync = |kind: Kind| kind == Kind::ResourceSync;
     let kept: BTreeSet<&str> =
-        application.desired.manifests.iter().filter(|row| of_kind(row.kind)).map(|row| row.name.as_str()).collect();
-    let all = present.stored.keys().filter(|(kind, _)| of_kind(*kind)).map(|(_, name)| name.as_str());
+        application.desired.manifests.iter().filter(|row| is_sync(row.kind)).map(|row| row.name.as_str()).collect();
+    let all = present.stored.keys().filter(|(kind, _)| is_sync(*kind)).map(|(_, name)| name.as_str());
     for name in all.filter(|name| !kept.contains(name)) {
         let origin = format!("{}/{name}", Kind::ResourceSync);
         if source_origin(connection, writer.org, name).await?.is_none_or(|present| present != origin) {

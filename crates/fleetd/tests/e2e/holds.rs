@@ -32,7 +32,7 @@ pub(crate) fn start_with(more: &[(&str, &str)]) -> Installation {
     let there = Installation::start_with(&files, Database::Own(fleet_test::TestDatabase::create()), settings);
     there.wait_applied(&there.repo.head());
     for n in 0..24 {
-        enroll(&there, &format!("device-{n:02}"), if n % 2 == 0 { "gates" } else { "tills" });
+        enroll(&there, &format!("device000000000000{n:02}"), if n % 2 == 0 { "gates" } else { "tills" });
     }
     eventually("the devices to get their documents", || (owned(&there) == "gates 12,tills 12").then_some(()));
     there
@@ -166,7 +166,7 @@ fn an_approval_does_not_hold_for_another_plan_of_the_same_commit() {
     // While nothing is applied, the plan is approved, and then it becomes another one.
     there.fleetctl_ok(&["source", "suspend", "main", "--reason", "a test"]);
     there.fleetctl_ok(&["source", "approve", "main", "--plan", &approved]);
-    enroll(&there, "device-99", "gates");
+    enroll(&there, "device00000000000099", "gates");
     eventually("the device to get its document", || (owned(&there) == "gates 13,tills 12").then_some(()));
     there.fleetctl_ok(&["source", "resume", "main"]);
     let source = eventually("the approval to be found outdated", || {
