@@ -114,7 +114,9 @@ async fn with_departing(
         radius.fleets_before += fleets.len();
         radius.fleets_removed += fleets.len();
         radius.devices_unmanaged += devices;
-        along.push(format!("gives up source {name} with {} fleets and {devices} devices", fleets.len()));
+        let told = |count: usize, thing: &str| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
+        let (fleets, devices) = (told(fleets.len(), "fleet"), told(devices, "device"));
+        along.push(format!("gives up source {name} with {fleets} and {devices}"));
     }
     Ok((radius, along))
 }

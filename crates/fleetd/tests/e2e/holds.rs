@@ -8,7 +8,7 @@ use crate::commits::FILES;
 use crate::harness::{Database, Installation, eventually};
 
 /// A fleet without files of its own: its devices are rows only.
-fn fleet(name: &str, content: &str) -> String {
+pub(crate) fn fleet(name: &str, content: &str) -> String {
     format!(
         "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata:\n  name: {name}\nspec:\n  selector:\n    matchLabels:\n      \
          role: {name}\n  template:\n    spec:\n      config:\n        - name: inline\n          inline:\n            \

@@ -4,7 +4,9 @@ use fleet_test::GitRepo;
 use serde_json::Value;
 
 use crate::harness::{Installation, eventually};
-use crate::holds::{POLICY, condition, devices, digest, events, owned, remove_two, start, start_with, told, wait_held};
+use crate::holds::{
+    POLICY, condition, devices, digest, events, fleet, owned, remove_two, start, start_with, told, wait_held,
+};
 
 #[test]
 fn a_hold_outlives_the_service_and_desired_state() {
@@ -150,4 +152,17 @@ fn other_sources_go_on_beside_one_that_waits() {
     });
     assert_eq!(there.sql("select count(*) from desired.commits where source = 'other'").trim(), "2");
     assert_eq!(condition(&there.object("sources", "main").unwrap(), "Held").0, "True");
+    // A ResourceSync takes a whole source along: its fleets count, too.
+    there.repo.write("fleets/tills.yaml", fleet("tills", "till")).write("fleets/gates.yaml", fleet("gates", "gate"));
+    there.wait_applied(&there.repo.commit("gates and tills are back"));
+    there.repo.remove("repositories.yaml").remove("fleets/tills.yaml");
+    let commit = there.repo.commit("tills and the other source are gone");
+    let source = wait_held(&there, &commit);
+    let sentences = &source["status"]["held"]["sentences"];
+    assert_eq!(sentences[0], "removes 2 of 4 fleets; removedFleets allows 1", "{sentences}");
+    assert_eq!(sentences[1], "gives up source other with 1 fleet and 0 devices", "{sentences}");
+    assert!(there.object("sources", "other").is_some());
+    there.fleetctl_ok(&["source", "approve", "main", "--plan", &digest(&source)]);
+    there.wait_applied(&commit);
+    assert!(there.object("sources", "other").is_none());
 }
