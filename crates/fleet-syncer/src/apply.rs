@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, OrgId};
 use fleet_store::{
-    Channel, DeviceScope, FleetRow, Lease, ManifestPlace, NewEvent, PgConnection, PlanRow, SourceDefinition, Store,
-    StoreError, Ts, Verdict, clear_hold, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions,
-    list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, orphaned_sources,
-    put_source, record_applied, record_commit, record_event, record_plan, remove_source, replace_fleets,
-    replace_manifests, source_origin, stored_manifests, unsettled_sources,
+    Channel, Lease, ManifestPlace, NewEvent, PgConnection, PlanRow, SourceDefinition, Store, StoreError, Ts, Verdict,
+    clear_hold, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets,
+    lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, orphaned_sources, put_source,
+    record_applied, record_commit, record_event, record_plan, remove_source, replace_fleets, replace_manifests,
+    source_origin, stored_manifests, unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -23,6 +23,9 @@ use crate::hold::{Held, Passage, Present, pass};
 use crate::planning::{self, Planner};
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
 use crate::revisions::{Ready, RevisionCache, RevisionKey};
+
+mod scope;
+use scope::scope;
 
 /// Who writes, for whom, and when.
 #[derive(Debug, Clone, Copy)]
@@ -317,52 +320,5 @@ pub(crate) async fn remove_orphans(connection: &mut PgConnection, org: OrgId) ->
             remove_source(connection, org, orphan).await?;
         }
         any = true;
-    }
-}
-
-/// The devices that a change of fleets can concern: all, when who belongs where may have changed; else those of fleets
-/// with another revision or problem. A pure decision.
-fn scope(before: &[FleetRow], after: &[FleetRow], labels_changed: bool) -> Option<DeviceScope> {
-    let members = |fleets: &[FleetRow]| -> Vec<_> {
-        fleets.iter().map(|fleet| (fleet.name.clone(), fleet.selector.clone())).collect()
-    };
-    if labels_changed || members(before) != members(after) {
-        return Some(DeviceScope::All);
-    }
-    let moved: Vec<String> = before
-        .iter()
-        .zip(after)
-        .filter(|(old, new)| old.revision != new.revision || old.problem != new.problem)
-        .map(|(_, new)| new.name.clone())
-        .collect();
-    if moved.is_empty() { None } else { Some(DeviceScope::OwnedBy(moved)) }
-}
-
-#[cfg(test)]
-mod tests {
-    use fleet_model::LabelSelector;
-
-    use super::*;
-
-    fn fleet(name: &str, role: &str, revision: &str) -> FleetRow {
-        FleetRow {
-            name: name.to_owned(),
-            source: "s".to_owned(),
-            selector: Some(LabelSelector::of_labels([("role".to_owned(), role.to_owned())].into())),
-            revision: Some(revision.to_owned()),
-            problem: None,
-        }
-    }
-
-    #[test]
-    fn only_devices_that_can_be_concerned_are_looked_at() {
-        let before = [fleet("a", "x", "1"), fleet("b", "y", "1")];
-        assert_eq!(scope(&before, &before, false), None);
-        let revised = [fleet("a", "x", "1"), fleet("b", "y", "2")];
-        assert_eq!(scope(&before, &revised, false), Some(DeviceScope::OwnedBy(vec!["b".to_owned()])));
-        let reselected = [fleet("a", "x", "1"), fleet("b", "z", "1")];
-        assert_eq!(scope(&before, &reselected, false), Some(DeviceScope::All));
-        assert_eq!(scope(&before, &before[..1], false), Some(DeviceScope::All));
-        assert_eq!(scope(&before, &before, true), Some(DeviceScope::All));
     }
 }

@@ -183,8 +183,9 @@ impl Source {
 
     async fn look(&mut self) -> Result<Step, RunError> {
         let shared = Arc::clone(&self.shared);
-        let commit = shared.git.observe(&self.remote, &self.definition.revision).await?;
+        // First: a suspension is over also while the host is away.
         let suspension = self.suspension().await?;
+        let commit = shared.git.observe(&self.remote, &self.definition.revision).await?;
         if let Some(suspension) = &suspension {
             self.refresh_applied().await?;
             if self.applied.is_some() || self.position_here().await?.is_none() {

@@ -134,7 +134,7 @@ pub(crate) enum Command {
             fleetctl source suspend fleets --for 2h --reason 'stocktaking'\n  fleetctl source resume fleets")]
     Source {
         #[command(subcommand)]
-        command: SourceCommand,
+        command: crate::commands::SourceCommand,
     },
     /// Make a token with the service's own key, on the service's machine
     #[command(
@@ -333,63 +333,6 @@ pub(crate) struct SyncArgs {
     /// How long to wait at most
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SourceCommand {
-    /// Approve the plan of the commit that waits; without --plan it is shown
-    Approve(ApproveSourceArgs),
-    /// Reject the commit that waits: a newer one takes its place
-    Reject(RejectSourceArgs),
-    /// Look at the source and apply nothing
-    Suspend(SuspendSourceArgs),
-    /// Apply commits again
-    Resume(ResumeSourceArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ApproveSourceArgs {
-    /// Name of the source
-    pub(crate) name: String,
-    /// Digest of the plan that you looked at, at least 12 digits
-    #[arg(long, value_name = "DIGEST")]
-    pub(crate) plan: Option<String>,
-    /// Why, for others
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub(crate) reason: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RejectSourceArgs {
-    /// Name of the source
-    pub(crate) name: String,
-    /// Only when this plan waits: its digest, at least 12 digits
-    #[arg(long, value_name = "DIGEST")]
-    pub(crate) plan: Option<String>,
-    /// Why, for others
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub(crate) reason: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SuspendSourceArgs {
-    /// Name of the source
-    pub(crate) name: String,
-    /// Why, for others
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: String,
-    /// For how long: 30m, 2h, 7d; until it is resumed when absent
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
-    pub(crate) duration: Option<Duration>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ResumeSourceArgs {
-    /// Name of the source
-    pub(crate) name: String,
-    /// Why, for others
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub(crate) reason: String,
 }
 
 #[derive(Debug, Args)]

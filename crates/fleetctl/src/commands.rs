@@ -16,7 +16,7 @@ pub(crate) use describe::describe;
 pub(crate) use enrollment_config::enrollment_config;
 pub(crate) use explain::explain;
 pub(crate) use get::get;
-pub(crate) use source::source;
+pub(crate) use source::{SourceCommand, source};
 pub(crate) use sync::sync;
 pub(crate) use token::token;
 pub(crate) use version::version;

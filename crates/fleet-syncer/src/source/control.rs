@@ -67,6 +67,7 @@ impl Source {
             self.stale = true;
             self.held = None;
             self.refused = None;
+            self.note(None, None).await?;
         }
         Ok(found)
     }

@@ -1,20 +1,80 @@
 //! `fleetctl source`: decides about the commit of a source that waits, and suspends and resumes sources.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
 use fleet_model::{Digest, Source, SourceHold};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::cli::{ApproveSourceArgs, Connection, RejectSourceArgs, ResumeSourceArgs, SourceCommand, SuspendSourceArgs};
+use crate::cli::Connection;
 use crate::client::Client;
+use crate::duration::parse_duration;
 use crate::objects::short;
 use crate::output::printable;
 use crate::{Io, Outcome};
 
 /// Digests may be shortened to this many hex digits.
 const MIN_DIGEST: usize = 12;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SourceCommand {
+    /// Approve the plan of the commit that waits; without --plan it is shown
+    Approve(ApproveSourceArgs),
+    /// Reject the commit that waits: a newer one takes its place
+    Reject(RejectSourceArgs),
+    /// Look at the source and apply nothing
+    Suspend(SuspendSourceArgs),
+    /// Apply commits again
+    Resume(ResumeSourceArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApproveSourceArgs {
+    /// Name of the source
+    pub(crate) name: String,
+    /// Digest of the plan that you looked at, at least 12 digits
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) plan: Option<String>,
+    /// Why, for others
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RejectSourceArgs {
+    /// Name of the source
+    pub(crate) name: String,
+    /// Only when this plan waits: its digest, at least 12 digits
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) plan: Option<String>,
+    /// Why, for others
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SuspendSourceArgs {
+    /// Name of the source
+    pub(crate) name: String,
+    /// Why, for others
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// For how long: 30m, 2h, 7d; until it is resumed when absent
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeSourceArgs {
+    /// Name of the source
+    pub(crate) name: String,
+    /// Why, for others
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+}
 
 pub(crate) async fn source(
     command: &SourceCommand,

@@ -71,22 +71,24 @@ fn progress(before: &Source, now: &Source, wanted: Option<&CommitId>) -> Progres
         None if status.last_polled_at == before.status.last_polled_at => return Progress::Waiting,
         Some(_) | None => {}
     }
-    if observed.is_some() && observed == status.applied_commit.as_deref() {
-        return Progress::Applied;
-    }
     let is = |kind: &str, status: ConditionStatus| {
         now.status.conditions.iter().any(|condition| condition.kind == kind && condition.status == status)
     };
+    let held = status.held.as_ref().filter(|held| Some(held.commit.as_str()) == observed);
+    let undecided = |held: &SourceHold| !held.decision.as_ref().is_some_and(|decision| decision.approved);
+    // An approved one is about to be applied, or to be held again.
+    let waits = is("Held", ConditionStatus::True) && held.is_some_and(undecided);
+    let is_applied = observed.is_some() && observed == status.applied_commit.as_deref();
+    if is_applied {
+        // What the commit in force takes from elsewhere can wait, too.
+        return if waits { Progress::Held } else { Progress::Applied };
+    }
     if is("Suspended", ConditionStatus::True) {
         return Progress::Suspended;
     }
     if is("Parsed", ConditionStatus::False) {
         return Progress::Refused;
     }
-    let held = status.held.as_ref().filter(|held| Some(held.commit.as_str()) == observed);
-    let undecided = |held: &SourceHold| !held.decision.as_ref().is_some_and(|decision| decision.approved);
-    // An approved one is about to be applied, or to be held again.
-    let waits = is("Held", ConditionStatus::True) && held.is_some_and(undecided);
     if waits { Progress::Held } else { Progress::Waiting }
 }
 

@@ -124,6 +124,12 @@ fn a_suspended_source_observes_and_goes_on_when_it_is_resumed_or_the_time_is_ove
     assert_eq!(there.object("sources", "main").unwrap()["status"]["suspended"], Value::Null);
 }
 
+fn repository(name: &str, url: &str) -> String {
+    format!(
+        "apiVersion: flightctl.io/v1beta1\nkind: Repository\nmetadata:\n  name: {name}\nspec:\n  type: git\n  url: {url}\n"
+    )
+}
+
 #[test]
 fn other_sources_go_on_beside_one_that_waits() {
     let other = GitRepo::init();
@@ -137,10 +143,10 @@ fn other_sources_go_on_beside_one_that_waits() {
     other.write("doors.yaml", doors("one"));
     other.commit("one");
     let brings_in = format!(
-        "apiVersion: flightctl.io/v1beta1\nkind: Repository\nmetadata:\n  name: other\nspec:\n  type: git\n  url: {}\n---\n\
+        "{}---\n\
          apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata:\n  name: other\nspec:\n  repository: other\n  \
          targetRevision: main\n  path: /\n",
-        other.url()
+        repository("other", &other.url())
     );
     let there = start_with(&[("repositories.yaml", &brings_in)]);
     let commit = remove_two(&there);
@@ -165,4 +171,39 @@ fn other_sources_go_on_beside_one_that_waits() {
     there.fleetctl_ok(&["source", "approve", "main", "--plan", &digest(&source)]);
     there.wait_applied(&commit);
     assert!(there.object("sources", "other").is_none());
+}
+
+#[test]
+fn content_of_another_repository_that_reaches_too_far_waits_like_a_commit() {
+    let shared = GitRepo::init();
+    shared.write("base/etc/shared.conf", "one\n");
+    shared.commit("one");
+    let there = start_with(&[("repositories.yaml", &repository("shared", &shared.url()))]);
+    for name in ["gates", "tills"] {
+        let inline = "inline:\n            - path: /etc/role\n              content: x\n";
+        let taken =
+            "gitRef:\n            repository: shared\n            targetRevision: main\n            path: /base\n";
+        let manifest = fleet(name, "x");
+        assert!(manifest.contains(inline), "{manifest}");
+        there.repo.write(&format!("fleets/{name}.yaml"), manifest.replace(inline, taken));
+    }
+    let commit = there.repo.commit("both fleets take the same content");
+    let source = wait_held(&there, &commit);
+    there.fleetctl_ok(&["source", "approve", "main", "--plan", &digest(&source)]);
+    there.wait_applied(&commit);
+    let before = devices(&there);
+    shared.write("base/etc/shared.conf", "two\n");
+    shared.commit("two");
+    // The commit in force waits with what it would take now.
+    let source = wait_held(&there, &commit);
+    let sentence = source["status"]["held"]["sentences"][0].as_str().unwrap();
+    assert!(sentence.contains("24 of 24 devices"), "{sentence}");
+    assert_eq!(told(&there.fleetctl(&["sync", "main", "--wait"])).0, Some(1));
+    assert_eq!(devices(&there), before);
+    there.fleetctl_ok(&["source", "approve", "main", "--plan", &digest(&source)]);
+    eventually("the devices to get it", || {
+        let count = there.sql("select count(*) from devices where rendered_version = 3");
+        (count.trim() == "24").then_some(())
+    });
+    eventually("the hold to end", || (condition(&there.object("sources", "main")?, "Held").0 == "False").then_some(()));
 }
