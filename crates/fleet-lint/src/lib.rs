@@ -16,6 +16,7 @@ mod cron;
 mod document;
 mod explain;
 mod finding;
+mod foreign;
 mod overlap;
 mod parse;
 mod rules;

@@ -100,6 +100,8 @@ pub(crate) fn check(files: &[AppFile<'_>]) -> Vec<Problem> {
             continue;
         }
         if matches!(kind, Type::Build | Type::Artifact) {
+            // What is missing is most likely this file in another form.
+            has_workload = true;
             let message = format!("{:?}: `.{}` files are not run on devices", clip(file.path), kind.extension());
             let hint = "build the image in a pipeline and name it with `Image=`";
             app.problems.push(Problem::new(codes::BAD_APP_FILE, Part::Path(number), message).hint(hint));
@@ -153,16 +155,18 @@ impl App<'_, '_> {
         }
         let is_sure = !source.has_control() && !unit.is_open && unit.faults.is_empty();
         let own = kind.section();
+        let mut is_foreign = false;
         for section in &unit.sections {
             if section.name != own && TYPES.iter().any(|other| other.section() == section.name) {
                 let message =
                     format!("the section [{}] does not belong into a `.{}` file", section.name, kind.extension());
                 let hint = format!("move it into a `.{}` file", section.name.to_ascii_lowercase());
                 self.find(codes::UNIT_CONTENT, number, section.span.clone(), message).hint = Some(hint);
+                is_foreign = true;
             }
         }
         if !unit.sections.iter().any(|section| section.name == own) {
-            if is_sure {
+            if is_sure && !is_foreign {
                 let first = unit.sections.first().map_or(0..0, |section| section.span.clone());
                 let message = format!("a `.{}` file needs the section [{own}]", kind.extension());
                 self.find(codes::UNIT_CONTENT, number, first, message);
