@@ -172,27 +172,6 @@ async fn a_broken_connection_is_reported_and_the_next_fetch_works() {
     assert_eq!(pool.fetch(&place.mirror(), &remote, "main", None).await.unwrap().commit, head);
 }
 
-/// A server that answers every request with `head` and keeps what it was sent.
-fn canned(head: String) -> (u16, std::thread::JoinHandle<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let thread = std::thread::spawn(move || {
-        let (mut socket, _) = listener.accept().unwrap();
-        let mut seen = Vec::new();
-        let mut portion = [0; 4096];
-        while !seen.windows(4).any(|end| end == b"\r\n\r\n") {
-            let count = socket.read(&mut portion).unwrap();
-            if count == 0 {
-                break;
-            }
-            seen.extend_from_slice(&portion[..count]);
-        }
-        socket.write_all(head.as_bytes()).unwrap();
-        String::from_utf8_lossy(&seen).into_owned()
-    });
-    (port, thread)
-}
-
 /// Gives every connection the same answer, for as long as the test runs.
 fn canned_always(head: String) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
