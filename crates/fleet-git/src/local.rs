@@ -195,14 +195,21 @@ impl LocalRepository {
         self.repo.find_remote("origin").is_ok()
     }
 
+    /// Whether nothing was ever committed or fetched.
+    fn is_empty(&self) -> bool {
+        let any_reference = || self.repo.references().ok()?.all().ok()?.next();
+        self.repo.head().is_ok_and(|head| head.is_unborn()) && any_reference().is_none()
+    }
+
     fn no_revision(&self, shown: &str) -> GitError {
         let branch = shown.strip_prefix("origin/").unwrap_or(shown);
-        let fix = if self.repo.head().is_ok_and(|head| head.is_unborn()) && self.repo.is_pristine().unwrap_or(false) {
+        let fix = if self.is_empty() {
             "there is no commit yet; make the first one: git commit".to_owned()
         } else if self.is_shallow() {
             UNSHALLOW.to_owned()
         } else if is_plain(branch) && branch != "HEAD" && self.has_origin() {
-            format!("fetch it: git fetch origin +{branch}:refs/remotes/origin/{branch}")
+            let name = if branch == shown { format!(" and name it origin/{branch}") } else { String::new() };
+            format!("fetch it{name}: git fetch origin +{branch}:refs/remotes/origin/{branch}")
         } else {
             "name a branch, a tag or a commit that git log knows".to_owned()
         };
@@ -221,7 +228,7 @@ const UNSHALLOW: &str = "the clone is shallow: fetch its history with git fetch 
 
 /// Whether `text` is no more than a name, so that it can be shown as part of a command.
 fn is_plain(text: &str) -> bool {
-    !text.starts_with('-')
+    !text.starts_with(['-', '.'])
         && !text.contains("..")
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b))
 }

@@ -196,7 +196,9 @@ fn whole_numbers(document: &Document<'_, '_>, kind: Kind, value: &Value, finding
         let length = pointer.len();
         match value {
             Value::Number(number) => {
-                let Some(float) = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0) else { return };
+                let Some(float) = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0) else {
+                    return;
+                };
                 // Through text: there is no conversion between the two that cannot lose anything.
                 let Ok(whole) = format!("{float:.0}").parse::<i64>() else { return };
                 found.push((pointer.clone(), whole));
@@ -296,6 +298,11 @@ fn api_version(document: &Document<'_, '_>, kind: Kind, value: &Value, findings:
     }
     if !is_ours && matches!(text, "flightctl.io/v1alpha1" | "v1alpha1") {
         let message = format!("`{text}` is an old version of kind {kind}; it is read as {canonical}");
+        findings.push(Finding::new(codes::OLD_API_VERSION, at, message).at_pointer("/apiVersion").hint(hint));
+        return true;
+    }
+    if !is_ours && version.as_str() == Some("") {
+        let message = format!("the apiVersion is empty; it is read as {canonical}");
         findings.push(Finding::new(codes::OLD_API_VERSION, at, message).at_pointer("/apiVersion").hint(hint));
         return true;
     }

@@ -46,16 +46,14 @@ pub(crate) fn old_field(pointer: &str) -> Option<&'static str> {
     let (name, above) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     match (name, above) {
-        ("configType", at) if is_number(at) => {
-            Some("remove it: it is of the old format, and `inline`, `gitRef`, `httpRef` or `secretRef` says the type now")
-        }
+        ("configType", at) if is_number(at) => Some(
+            "remove it: it is of the old format, and `inline`, `gitRef`, `httpRef` or `secretRef` says the type now",
+        ),
         ("mountPath", "gitRef") => Some(
             "it is of the old format: what lies below `path` goes to `/` of the device, so keep `etc/app.conf` below `path` \
              for /etc/app.conf, and remove the field",
         ),
-        ("hooks", "spec") => {
-            Some("hooks are files: bring them to /etc/flightctl/hooks.d with a provider in `config`")
-        }
+        ("hooks", "spec") => Some("hooks are files: bring them to /etc/flightctl/hooks.d with a provider in `config`"),
         ("containers", "spec") => Some("it is of the old format: list what is to run in `applications`"),
         _ => None,
     }

@@ -109,12 +109,12 @@ impl Manifest {
     pub fn from_value(kind: Kind, document: &serde_json::Value) -> Result<Self, serde_json::Error> {
         use serde::Deserialize as _;
         Ok(match kind {
-            Kind::Fleet => Self::Fleet(Fleet::deserialize(document)?),
-            Kind::Device => Self::Device(Device::deserialize(document)?),
-            Kind::Repository => Self::Repository(Repository::deserialize(document)?),
-            Kind::ResourceSync => Self::ResourceSync(ResourceSync::deserialize(document)?),
-            Kind::EnrollmentPolicy => Self::EnrollmentPolicy(EnrollmentPolicy::deserialize(document)?),
-            Kind::SyncPolicy => Self::SyncPolicy(SyncPolicy::deserialize(document)?),
+            Kind::Fleet => Self::Fleet(Box::new(Fleet::deserialize(document)?)),
+            Kind::Device => Self::Device(Box::new(Device::deserialize(document)?)),
+            Kind::Repository => Self::Repository(Box::new(Repository::deserialize(document)?)),
+            Kind::ResourceSync => Self::ResourceSync(Box::new(ResourceSync::deserialize(document)?)),
+            Kind::EnrollmentPolicy => Self::EnrollmentPolicy(Box::new(EnrollmentPolicy::deserialize(document)?)),
+            Kind::SyncPolicy => Self::SyncPolicy(Box::new(SyncPolicy::deserialize(document)?)),
         })
     }
 

@@ -11,6 +11,7 @@ mod dependencies;
 mod desired;
 mod enroll;
 mod inputs;
+mod laps;
 mod leadership;
 mod lint_config;
 mod metrics;

@@ -23,8 +23,10 @@ use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::desired::{self, BuildError, Desired, finding_in_file};
 use crate::inputs::{ContentCache, InputReader};
+use crate::laps::Laps;
 use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
+use crate::planning::blocking;
 use crate::revisions::RevisionCache;
 use crate::snapshot::{Mirror, Snapshot};
 
@@ -167,6 +169,7 @@ impl Source {
 
     async fn look(&mut self) -> Result<Step, RunError> {
         let shared = Arc::clone(&self.shared);
+        let mut laps = Laps::start();
         let commit = shared.git.observe(&self.remote, &self.definition.revision).await?;
         if self.refused.as_ref() == Some(&commit) {
             self.note_poll(&commit).await?;
@@ -178,15 +181,17 @@ impl Source {
             self.note_poll(&commit).await?;
             return Ok(Step::Unchanged);
         }
+        laps.lap("observe");
         self.refresh_applied().await?;
         let fetched =
             shared.git.fetch(&self.mirror, &self.remote, &self.definition.revision, self.applied.as_ref()).await?;
         let commit = fetched.commit;
+        laps.lap("fetch");
         if fetched.forced && self.rewritten.as_ref() != Some(&commit) {
             self.warn_of_forced_push(&commit).await?;
             self.rewritten = Some(commit.clone());
         }
-        let refusal = match self.take(&commit).await? {
+        let refusal = match self.take(&commit, &mut laps).await? {
             Ok(step) => return Ok(step),
             Err(refusal) => refusal,
         };
@@ -194,7 +199,7 @@ impl Source {
         if self.applied.is_none()
             && let Some(last_good) = self.position().await?.map(|position| position.commit)
             && last_good != commit
-            && let Ok(Err(_)) | Err(RunError::Git(_)) = self.take(&last_good).await
+            && let Ok(Err(_)) | Err(RunError::Git(_)) = self.take(&last_good, &mut laps).await
         {
             warn!(source = self.definition.name, commit = %last_good, "Cannot bring back the commit applied last");
         }
@@ -208,13 +213,15 @@ impl Source {
     }
 
     /// Reads a commit of the mirror and applies it, or says why not.
-    async fn take(&mut self, commit: &CommitId) -> Result<Result<Step, Refusal>, RunError> {
+    async fn take(&mut self, commit: &CommitId, laps: &mut Laps) -> Result<Result<Step, Refusal>, RunError> {
         let shared = Arc::clone(&self.shared);
         let mirror_path = self.mirror.clone();
         let mirror = Mirror { git: &shared.git, path: &mirror_path };
         let snapshot = Snapshot::read(mirror, commit, &self.definition.path, self.snapshot.as_ref()).await?;
         let (lint_commit, config, own) = self.lint_configs(mirror, &snapshot).await?;
-        let report = check_tree(&snapshot.files(), Some(&snapshot.all_paths()), &config.0);
+        laps.lap("read");
+        let (files, paths) = (snapshot.files(), snapshot.all_paths());
+        let report = blocking("checking", move || check_tree(&files, Some(&paths), &config.0)).await?;
         let mut diagnostics = self.irregular_files(&snapshot);
         diagnostics.extend(own.1.iter().cloned());
         diagnostics.extend(report.diagnostics.iter().cloned());
@@ -223,18 +230,21 @@ impl Source {
             let message = format!("the source's path {:?} is not in commit {}", self.definition.path, commit.short());
             diagnostics.push(finding_in_file(&self.definition.path, codes::SOURCE_PATH, message));
         }
+        laps.lap("check");
         if has_errors(&diagnostics) {
             let reason = if path_missing { RefusalReason::PathMissing } else { RefusalReason::ParseError };
             self.snapshot = Some(snapshot);
             return Ok(Err(Refusal { reason, diagnostics }));
         }
-        match self.build(&report, &snapshot, mirror).await? {
+        let built = self.build(&report, &snapshot, mirror).await?;
+        laps.lap("build");
+        match built {
             Err(findings) => {
                 diagnostics.extend(findings);
                 self.snapshot = Some(snapshot);
                 Ok(Err(Refusal { reason: RefusalReason::ParseError, diagnostics }))
             }
-            Ok(desired) => self.apply(snapshot, &report, &desired, lint_commit, diagnostics).await,
+            Ok(desired) => self.apply(snapshot, &report, &desired, lint_commit, diagnostics, laps).await,
         }
     }
 
@@ -343,6 +353,7 @@ impl Source {
         desired: &Desired,
         lint_commit: Option<CommitId>,
         mut diagnostics: Vec<Diagnostic>,
+        laps: &mut Laps,
     ) -> Result<Result<Step, Refusal>, RunError> {
         let shared = Arc::clone(&self.shared);
         let commit = snapshot.commit.clone();
@@ -365,7 +376,7 @@ impl Source {
             conditions: &after,
             diagnostics: &diagnostics,
         };
-        let (reason, findings) = match apply(writer, &application).await {
+        let (reason, findings) = match apply(writer, &application, laps).await {
             Ok(applied) => {
                 info!(
                     source = self.definition.name,
@@ -374,6 +385,7 @@ impl Source {
                     revisions = applied.revisions,
                     devices = applied.devices.new_versions,
                     planning_ms = u64::try_from(applied.planning.as_millis()).unwrap_or(u64::MAX),
+                    took = %laps,
                     "Applied a commit"
                 );
                 let used: std::collections::HashSet<Digest> = desired.blobs.keys().copied().collect();

@@ -47,7 +47,7 @@ fn device(fleet: usize, number: usize) -> String {
 }
 
 fn name(fleet: usize, number: usize) -> String {
-    format!("d{fleet:0>3}x{number:0>47}")
+    format!("d{fleet:0>3}g{number:0>47}")
 }
 
 /// The service as a process, with its log.

@@ -141,7 +141,11 @@ impl Rules<'_, '_, '_> {
             if sampling.is_none() {
                 self.findings.push(bad_duration(self.document, interval_pointer, interval));
             }
-            self.alerts(&format!("{below}/alertRules"), monitor.alert_rules(), sampling.map(|seconds| (seconds, interval)));
+            self.alerts(
+                &format!("{below}/alertRules"),
+                monitor.alert_rules(),
+                sampling.map(|seconds| (seconds, interval)),
+            );
         }
     }
 

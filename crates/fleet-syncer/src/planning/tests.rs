@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 use fleet_git::{Limits, WorkerCommand, WorkerPool};
 use fleet_lint::{LintConfig, check_tree, has_errors};
@@ -126,7 +125,7 @@ impl World {
         };
         let application =
             Application { source, base, commit, lint_commit: base, desired, conditions: &[], diagnostics: &[] };
-        apply(writer, &application).await.unwrap()
+        apply(writer, &application, &mut crate::laps::Laps::start()).await.unwrap()
     }
 
     /// From the database, as the service does.
@@ -135,7 +134,7 @@ impl World {
         let stored = stored_manifests(&mut transaction, ORG, source).await.unwrap();
         let fleets = fleet_store::list_fleets(&mut transaction, ORG).await.unwrap();
         let planner = Planner { org: ORG, source, stored: &stored, fleets: &fleets, desired, cache: &self.cache };
-        planner.plan(&mut transaction).await.unwrap()
+        planner.start(&mut transaction).await.unwrap().finish().await.unwrap().0
     }
 
     /// All enrolled devices, as the API shows them.
