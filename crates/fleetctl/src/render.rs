@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use fleet_model::{DeviceName, Digest, Kind, LabelSelector, Labels};
+use fleet_model::{DeviceName, Digest, Kind, LabelSelector, Labels, ResourceName};
 use fleet_render::document::Outline;
 use fleet_render::plan::{self, Inventory, InventoryDevice, Outcome as Meant, Revision, State};
 use fleet_render::{InputKey, Rendered, Subject};
@@ -155,7 +155,10 @@ fn full_name(name: &str, state: &State, needs_manifest: bool) -> anyhow::Result<
         if state.devices.values().any(|device| has_alias(&device.labels)) {
             bail!("{name:?} is a device's alias; write: fleetctl render -l {ALIAS}={name}");
         }
-        bail!("{error}; devices are found by labels, too: fleetctl render -l {ALIAS}=…");
+        // A device that is only thought of may have any name.
+        if needs_manifest || name.parse::<ResourceName>().is_err() {
+            bail!("{error}; devices are found by labels, too: fleetctl render -l {ALIAS}=…");
+        }
     }
     if needs_manifest {
         bail!("there is no Device manifest {name:?}; give the labels of the device: --label KEY=VALUE");

@@ -191,6 +191,15 @@ fn a_revision_is_rendered_and_not_the_checkout() {
 }
 
 #[test]
+fn a_device_that_is_only_thought_of_may_have_any_name() {
+    let repo = repository();
+    let (code, out, err) = render(&repo, &["new-kiosk", "--label", "role=kiosk", "--label", "site=rome"]);
+    assert!(code == 0 && out.contains("device:   new-kiosk") && out.contains("fleet:    kiosk"), "{out}{err}");
+    let (code, _, err) = render(&repo, &["New Kiosk", "--label", "role=kiosk"]);
+    assert!(code == 2 && err.contains("not a key fingerprint"), "{err}");
+}
+
+#[test]
 fn a_device_without_a_manifest_needs_labels() {
     let repo = repository();
     let (code, out, err) =
