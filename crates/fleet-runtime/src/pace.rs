@@ -46,9 +46,8 @@ mod tests {
     fn a_burst_passes_and_then_one_per_period() {
         let start = Instant::now();
         let mut pace = Pace::new(3, Duration::from_millis(100));
-        let taken: Vec<u64> = (0..1000)
-            .filter(|millis| pace.try_take(start + Duration::from_millis(*millis)))
-            .collect();
+        let taken: Vec<u64> =
+            (0..1000).filter(|millis| pace.try_take(start + Duration::from_millis(*millis))).collect();
         assert_eq!(taken, [0, 1, 2, 100, 200, 300, 400, 500, 600, 700, 800, 900]);
     }
 

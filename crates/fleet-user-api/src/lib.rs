@@ -23,6 +23,4 @@ pub use auth::{
 };
 pub use metrics::UserApiMetrics;
 pub use permissions::{Action, PERMITTED_WRITES, PermittedWrite};
-pub use webhooks::{
-    HintSender, UnknownWebhookProvider, Webhook, WebhookProvider, WebhookSecret, WebhookSecretError,
-};
+pub use webhooks::{HintSender, UnknownWebhookProvider, Webhook, WebhookProvider, WebhookSecret, WebhookSecretError};

@@ -12,7 +12,8 @@ use fleet_runtime::{CancellationToken, Clock, SystemClock};
 use fleet_store::{Channel, ConnectOptions, Store};
 use fleet_test::{TestDatabase, wait_for};
 use fleet_user_api::{
-    Authenticator, HintSender, LocalIssuer, UserApi, UserApiConfig, UserApiMetrics, Webhook, WebhookProvider, WebhookSecret,
+    Authenticator, HintSender, LocalIssuer, UserApi, UserApiConfig, UserApiMetrics, Webhook, WebhookProvider,
+    WebhookSecret,
 };
 use http_body_util::BodyExt as _;
 use prometheus_client::registry::Registry;
@@ -42,9 +43,12 @@ impl World {
         let store = Store::connect(&ConnectOptions { url: db.url(), max_connections: 5 }).await.unwrap();
         store.migrate().await.unwrap();
         for (name, url, revision) in SOURCES {
-            let values = format!("'00000000-0000-0000-0000-000000000000', '{name}', 'config', '{url}', '{revision}', '/'");
-            db.psql(&format!("insert into desired.sources (org_id, name, origin, url, revision, path) values ({values})"))
-                .unwrap();
+            let values =
+                format!("'00000000-0000-0000-0000-000000000000', '{name}', 'config', '{url}', '{revision}', '/'");
+            db.psql(&format!(
+                "insert into desired.sources (org_id, name, origin, url, revision, path) values ({values})"
+            ))
+            .unwrap();
         }
         let dir = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -79,14 +79,37 @@ fn every_host_names_repository_and_branch_in_its_own_way() {
     let push = github("refs/heads/main");
     for (event, body, urls) in [
         (("x-github-event", "push"), &push, &["https://github.com/octo/fleet", "git@github.com:octo/fleet.git"][..]),
-        (("x-gitea-event", "push"), &gitea, &["http://gitea.example:3000/ops/fleet.git", "git@gitea.example:ops/fleet"]),
+        (
+            ("x-gitea-event", "push"),
+            &gitea,
+            &["http://gitea.example:3000/ops/fleet.git", "git@gitea.example:ops/fleet"],
+        ),
         (("x-forgejo-event", "push"), &gitea, &["ssh://git@gitea.example:2222/ops/fleet.git"]),
-        (("x-gitlab-event", "Push Hook"), &gitlab, &["https://gitlab.example/a/b/fleet", "git@gitlab.example:a/b/fleet"]),
+        (
+            ("x-gitlab-event", "Push Hook"),
+            &gitlab,
+            &["https://gitlab.example/a/b/fleet", "git@gitlab.example:a/b/fleet"],
+        ),
         (("x-gitlab-event", "System Hook"), &system, &["https://gitlab.example/a/b/fleet"]),
-        (("x-event-key", "repo:push"), &cloud, &["https://bitbucket.org/team/fleet.git", "git@bitbucket.org:team/fleet.git"]),
-        (("x-event-key", "repo:refs_changed"), &center,
-            &["https://bb.example/scm/ops/fleet.git", "ssh://git@bb.example:7999/ops/fleet.git", "https://x/bb/scm/ops/fleet"]),
-        (("x-none", "x"), &azure, &["https://dev.azure.com/org/Ops/_git/fleet", "git@ssh.dev.azure.com:v3/org/Ops/fleet"]),
+        (
+            ("x-event-key", "repo:push"),
+            &cloud,
+            &["https://bitbucket.org/team/fleet.git", "git@bitbucket.org:team/fleet.git"],
+        ),
+        (
+            ("x-event-key", "repo:refs_changed"),
+            &center,
+            &[
+                "https://bb.example/scm/ops/fleet.git",
+                "ssh://git@bb.example:7999/ops/fleet.git",
+                "https://x/bb/scm/ops/fleet",
+            ],
+        ),
+        (
+            ("x-none", "x"),
+            &azure,
+            &["https://dev.azure.com/org/Ops/_git/fleet", "git@ssh.dev.azure.com:v3/org/Ops/fleet"],
+        ),
         (("x-none", "x"), &generic, &["https://git.example/fleet"]),
     ] {
         let hint = read(&[event], body);
@@ -144,7 +167,8 @@ fn pings_and_other_events_wake_nobody() {
     for (header, value) in [("x-github-event", "ping"), ("x-event-key", "diagnostics:ping")] {
         assert_eq!(Hint::read(&headers(&[(header, value)]), b"whatever"), Ok(Hint::Ping));
     }
-    for (header, value) in [("x-github-event", "issues"), ("x-gitlab-event", "Note Hook"), ("x-event-key", "pr:opened")] {
+    for (header, value) in [("x-github-event", "issues"), ("x-gitlab-event", "Note Hook"), ("x-event-key", "pr:opened")]
+    {
         assert_eq!(read(&[(header, value)], &github("refs/heads/main")), Hint::Other(NO_PUSH));
     }
     assert_eq!(read(&[], &json!({"eventType": "workitem.created"})), Hint::Other(NO_PUSH));
@@ -193,8 +217,30 @@ fn odd_json() -> impl Strategy<Value = Value> {
         Just(Value::from("refs/heads/main")),
     ];
     let key = proptest::sample::select(
-        ["ref", "repository", "project", "links", "clone", "href", "html", "self", "push", "changes", "new", "old", "name",
-            "resource", "refUpdates", "remoteUrl", "url", "clone_url", "key", "slug", "eventType"].as_slice(),
+        [
+            "ref",
+            "repository",
+            "project",
+            "links",
+            "clone",
+            "href",
+            "html",
+            "self",
+            "push",
+            "changes",
+            "new",
+            "old",
+            "name",
+            "resource",
+            "refUpdates",
+            "remoteUrl",
+            "url",
+            "clone_url",
+            "key",
+            "slug",
+            "eventType",
+        ]
+        .as_slice(),
     );
     leaf.prop_recursive(5, 64, 6, move |inner| {
         prop_oneof![

@@ -194,9 +194,23 @@ mod tests {
     #[test]
     fn what_is_no_url_is_no_repository() {
         let long = format!("https://h/{}", "a".repeat(MAX_URL));
-        for text in ["", " ", "fleet", "https://", "https://host", "https:///a/b", "https://host/", "https://h/a/../b",
-            "https://h/%2e%2e/b", "https://h/a%2Fb", "https://h/%ff", "a/b:c", "https://h/a\nb", "[::1:a", &long]
-        {
+        for text in [
+            "",
+            " ",
+            "fleet",
+            "https://",
+            "https://host",
+            "https:///a/b",
+            "https://host/",
+            "https://h/a/../b",
+            "https://h/%2e%2e/b",
+            "https://h/a%2Fb",
+            "https://h/%ff",
+            "a/b:c",
+            "https://h/a\nb",
+            "[::1:a",
+            &long,
+        ] {
             assert_eq!(Repository::at(text), None, "{text:?}");
         }
     }

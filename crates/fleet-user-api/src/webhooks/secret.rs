@@ -184,9 +184,9 @@ impl Proof {
                 let tag = signed.sign();
                 let given = header("webhook-signature").unwrap_or_default();
                 let signatures = given.split(' ').take(16).filter_map(|one| one.strip_prefix("v1,"));
-                signatures.filter_map(|one| STANDARD.decode(one).ok()).any(|one| {
-                    aws_lc_rs::constant_time::verify_slices_are_equal(tag.as_ref(), &one).is_ok()
-                })
+                signatures
+                    .filter_map(|one| STANDARD.decode(one).ok())
+                    .any(|one| aws_lc_rs::constant_time::verify_slices_are_equal(tag.as_ref(), &one).is_ok())
             }
             Self::Token { secret, header: name } => secret.is(header(name).unwrap_or_default().as_bytes(), body),
             Self::Password { secret } => {

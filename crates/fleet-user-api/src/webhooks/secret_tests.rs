@@ -63,7 +63,8 @@ fn examples_of_the_documentation_hold() {
     let with = |id: &str, at: &str, signature: &str| {
         headers(&[("webhook-id", id), ("webhook-timestamp", at), ("webhook-signature", signature)])
     };
-    let (id, at, signature) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    let (id, at, signature) =
+        ("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     assert!(gitlab.holds(&with(id, at, signature), body));
     assert!(gitlab.holds(&with(id, at, &format!("v1,AAAA v2,x {signature}")), body), "one of several");
     assert!(!gitlab.holds(&with(id, "1614265331", signature), body), "another time");

@@ -70,7 +70,10 @@ fn read_hook_secret(
             return None;
         }
         (None, None) => {
-            item.problem("secretFile", "is missing; or name an environment variable with secretEnv. There is no default");
+            item.problem(
+                "secretFile",
+                "is missing; or name an environment variable with secretEnv. There is no default",
+            );
             return None;
         }
         (Some(file), None) => ("secretFile", read_secret(item, "secretFile", &beside.join(file))?),

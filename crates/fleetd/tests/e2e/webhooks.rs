@@ -131,7 +131,13 @@ fn a_signed_webhook_has_a_push_applied_and_a_forged_one_does_nothing() {
     assert!(!world.there.service_log().contains(SECRET));
 
     // The branch is removed: the source says so, and keeps what it has.
-    world.repo.git(&["--git-dir", world.root.path().join("fleet.git").to_str().unwrap(), "update-ref", "-d", "refs/heads/main"]);
+    world.repo.git(&[
+        "--git-dir",
+        world.root.path().join("fleet.git").to_str().unwrap(),
+        "update-ref",
+        "-d",
+        "refs/heads/main",
+    ]);
     let mut gone: Value = serde_json::from_slice(&world.body("refs/heads/main")).unwrap();
     gone["deleted"] = true.into();
     assert_eq!(world.send(SECRET, gone.to_string().into_bytes()).0, 202);
