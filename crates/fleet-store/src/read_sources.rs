@@ -27,6 +27,8 @@ pub struct SourceRecord {
     pub applied_at: Option<Ts>,
     /// When the host was last asked with success.
     pub last_polled_at: Option<Ts>,
+    /// When a webhook last announced a change of it.
+    pub last_hint_at: Option<Ts>,
     /// `Ready`, `SourceReachable`, `Parsed`.
     pub conditions: Json<Vec<Condition>>,
     /// Findings in the observed commit.
@@ -58,10 +60,12 @@ async fn select(pool: &PgPool, org: OrgId, name: Option<&str>) -> StoreResult<Ve
         SourceRecord,
         r#"select s.name, s.origin, s.url, s.revision, s.path, s.observed_commit, s.applied_commit,
              s.applied_at as "applied_at: Ts", s.last_polled_at as "last_polled_at: Ts",
+             h.hinted_at as "last_hint_at?: Ts",
              s.conditions as "conditions: Json<Vec<Condition>>", s.diagnostics as "diagnostics: Json<Vec<Diagnostic>>",
              p.digest as "plan_digest?", p.summary as "plan_summary?"
            from desired.sources s
              left join desired.plans p on p.org_id = s.org_id and p.source = s.name and p.commit_id = s.applied_commit
+             left join source_hints h on h.org_id = s.org_id and h.source = s.name
            where s.org_id = $1 and ($2::text is null or s.name = $2) order by s.name"#,
         org.as_uuid(),
         name,

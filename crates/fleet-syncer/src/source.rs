@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tracing::{info, warn};
 
+use crate::announced::Announcements;
 use crate::apply::{Application, Applied, ApplyError, Writer, apply};
 use crate::conditions::{self, RefusalReason};
 use crate::config::SyncerConfig;
@@ -101,6 +102,7 @@ pub(crate) struct Source {
     noted_poll: Option<Timestamp>,
     /// The commit that was last told to have rewritten history.
     rewritten: Option<CommitId>,
+    announcements: Announcements,
 }
 
 impl Source {
@@ -124,12 +126,27 @@ impl Source {
             stale: false,
             noted_poll: None,
             rewritten: None,
+            announcements: Announcements::default(),
         }
     }
 
     /// Looks once. A failure is noted on the source and changes nothing else.
     pub(crate) async fn run(&mut self) -> Result<Step, RunError> {
+        let began = self.shared.clock.now();
+        let before = (self.applied.clone(), self.refused.clone());
         let result = self.look().await;
+        match &result {
+            Ok(step) => {
+                let found_news = match step {
+                    Step::Unchanged => false,
+                    Step::Applied(_) => before.0 != self.applied,
+                    Step::Refused => before.1 != self.refused,
+                };
+                self.announcements.looked(began, self.shared.clock.now(), found_news);
+                self.judge_announcements().await;
+            }
+            Err(_) => self.announcements.failed(),
+        }
         match &result {
             Ok(step) => self.shared.metrics.observe_step(step),
             Err(RunError::Git(error)) => {
@@ -155,6 +172,20 @@ impl Source {
             }
         }
         result
+    }
+
+    /// Counts news that webhooks missed. It is a number for people: that it cannot be had fails nothing.
+    async fn judge_announcements(&mut self) {
+        if !self.announcements.is_open() {
+            return;
+        }
+        let (shared, now) = (Arc::clone(&self.shared), self.shared.clock.now());
+        let Ok(mut transaction) = shared.store.begin().await else { return };
+        let name = &self.definition.name;
+        if let Ok(true) = self.announcements.judge(&mut transaction, shared.config.org, name, now).await {
+            info!(source = name, "A poll found what no webhook announced");
+            shared.metrics.missed_by_webhooks(name);
+        }
     }
 
     /// Somebody wants to know: the next look is noted whatever it finds.

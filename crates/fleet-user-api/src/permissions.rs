@@ -25,6 +25,8 @@ pub enum Action {
     RequestEnrollmentCertificate,
     /// Have a source polled now.
     SyncSource,
+    /// Announce that repositories changed. No role gives it: each webhook has a secret of its own, and no user.
+    SendHint,
 }
 
 impl Action {
@@ -35,6 +37,7 @@ impl Action {
             Self::ReadService | Self::ReadEnrollment => &[Viewer, Operator, Installer, Admin],
             Self::ReadInventory => &[Viewer, Operator, Admin],
             Self::ReadRendered | Self::SyncSource => &[Operator, Admin],
+            Self::SendHint => &[],
             Self::DecideEnrollment | Self::RequestEnrollmentCertificate => &[Installer, Admin],
         }
     }
@@ -69,8 +72,9 @@ pub struct PermittedWrite {
     pub event_reasons: &'static [&'static str],
 }
 
-/// All that users may write. Every entry is authorised by its [`Action`] and recorded as an event with its actor.
-pub const PERMITTED_WRITES: [PermittedWrite; 3] = [
+/// All that users may write, and Git hosts. Every entry is authorised by its [`Action`] and, where it has reasons, recorded
+/// as an event with its actor.
+pub const PERMITTED_WRITES: [PermittedWrite; 4] = [
     PermittedWrite {
         method: Method::PUT,
         path: "/enrollmentrequests/{name}/approval",
@@ -89,4 +93,6 @@ pub const PERMITTED_WRITES: [PermittedWrite; 3] = [
         action: Action::SyncSource,
         event_reasons: &["SourceSyncRequested"],
     },
+    // It wakes sources and notes when; there may be many, so they are counted and no events.
+    PermittedWrite { method: Method::POST, path: "/webhooks/{name}", action: Action::SendHint, event_reasons: &[] },
 ];
