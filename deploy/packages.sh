@@ -32,6 +32,9 @@ package_for() {
         apt-get:cc) printf build-essential ;;
         apk:cc) printf build-base ;;
         *:cc) printf 'gcc make' ;;
+        apt-get:c++ | apk:c++) printf 'g++' ;;
+        pacman:c++) printf gcc ;;
+        *:c++) printf gcc-c++ ;;
         apt-get:postgres) printf 'postgresql postgresql-client' ;;
         pacman:postgres) printf postgresql ;;
         apk:postgres) printf 'postgresql16 postgresql16-client' ;;
@@ -45,7 +48,7 @@ package_for() {
     esac
 }
 
-# need THING...: of git cc curl openssl flock postgres nginx fcgiwrap sshd shellcheck. Installs what is missing, and says so.
+# need THING...: of git cc c++ curl openssl flock postgres nginx fcgiwrap sshd shellcheck. Installs what is missing, and says so.
 need() {
     local thing missing=() packages=() sudo=()
     for thing in "$@"; do

@@ -53,8 +53,7 @@ while [ $# -gt 0 ]; do
 done
 [ ${#targets[@]} -gt 0 ] || targets=("${all_targets[@]}")
 
-need git cc
-have c++ || die "the C++ compiler c++ is missing; its package is g++ or gcc-c++"
+need git cc c++
 need_rust Cargo.toml
 host=$(rustc -vV | sed -n 's/^host: //p')
 out=${CARGO_TARGET_DIR:-$top/target}/fuzz

@@ -7,7 +7,7 @@ cd "$top" || exit 1
 # shellcheck source=deploy/packages.sh
 . "$top/deploy/packages.sh"
 
-all_phases=(fmt clippy unit doctest rustdoc schemas sqlx shell)
+all_phases=(fmt clippy unit doctest rustdoc schemas sqlx shell fuzz)
 quick_phases=(fmt clippy unit)
 
 usage() {
@@ -23,6 +23,7 @@ Installs what the tests need (through the system's package manager, with sudo wh
   schemas  schemas/ is what the types say (cargo xtask schemas writes it)
   sqlx     .sqlx/ is what the queries need (cargo xtask sqlx writes it)
   shell    shellcheck of all scripts
+  fuzz     libFuzzer on everything that reads other people's files, 10 s each (FUZZ_SECONDS=300 or tests/fuzz.sh: longer)
 
   --only PHASE   only this phase; may be given several times
   --quick        fmt, clippy and unit
@@ -74,7 +75,7 @@ if [ $install = no ]; then
         done
     }
 fi
-need git cc curl openssl flock postgres nginx fcgiwrap sshd shellcheck
+need git cc c++ curl openssl flock postgres nginx fcgiwrap sshd shellcheck
 need_rust Cargo.toml
 for part in fmt clippy; do
     cargo "$part" --version >/dev/null 2>&1 || die "cargo $part is not installed; run: rustup component add rustfmt clippy"
@@ -126,6 +127,7 @@ phase_shell() {
     mapfile -t scripts < <(git -c safe.directory='*' ls-files --cached --others --exclude-standard -- '*.sh' .ci/run)
     shellcheck -x "${scripts[@]}"
 }
+phase_fuzz() { tests/fuzz.sh --seconds "${FUZZ_SECONDS:-10}"; }
 
 # count FILE: "passed failed" of the test runners whose output it is.
 count() {

@@ -3,6 +3,8 @@
 //! environment variables, no filters, no hooks, no network. Whose files they are makes no difference, because nothing
 //! that a repository configures is run.
 
+mod ignored;
+
 use std::path::{Path, PathBuf};
 
 use fleet_model::CommitId;
@@ -13,6 +15,8 @@ use crate::object_id::ObjectId;
 use crate::wire::TreeEntry;
 use crate::worker::ancestry::gix_id;
 use crate::worker::{blobs, classify, tree};
+
+pub use ignored::Ignored;
 
 /// No repository has more files.
 const MAX_ENTRIES: usize = 1_000_000;
@@ -134,11 +138,14 @@ impl LocalRepository {
     /// `RefMissing` when the clone knows none.
     pub fn default_branch(&self) -> Result<&'static str, GitError> {
         DEFAULT_BRANCHES.into_iter().find(|name| self.resolve(name).is_ok()).ok_or_else(|| {
-            let message = format!(
-                "{} knows no default branch of origin; fetch it (git fetch origin main), or name what to compare with",
-                self.shown
-            );
-            GitError::new(GitErrorKind::RefMissing, message)
+            let fix = if self.has_origin() {
+                "knows no default branch of origin; fetch it (git fetch origin +main:refs/remotes/origin/main), or name \
+                 what to compare with: BASE.."
+            } else {
+                "has no remote named origin; name what to compare with: HEAD.. for what is not committed, main.. for what \
+                 this branch changes"
+            };
+            GitError::new(GitErrorKind::RefMissing, format!("{} {fix}", self.shown))
         })
     }
 
@@ -184,12 +191,25 @@ impl LocalRepository {
         GitError::new(GitErrorKind::RefMissing, format!("{}: {}; {fix}", self.shown, error.message))
     }
 
+    fn has_origin(&self) -> bool {
+        self.repo.find_remote("origin").is_ok()
+    }
+
+    /// Whether nothing was ever committed or fetched.
+    fn is_empty(&self) -> bool {
+        let any_reference = || self.repo.references().ok()?.all().ok()?.next();
+        self.repo.head().is_ok_and(|head| head.is_unborn()) && any_reference().is_none()
+    }
+
     fn no_revision(&self, shown: &str) -> GitError {
         let branch = shown.strip_prefix("origin/").unwrap_or(shown);
-        let fix = if self.is_shallow() {
+        let fix = if self.is_empty() {
+            "there is no commit yet; make the first one: git commit".to_owned()
+        } else if self.is_shallow() {
             UNSHALLOW.to_owned()
-        } else if is_plain(branch) {
-            format!("fetch it: git fetch origin {branch}")
+        } else if is_plain(branch) && branch != "HEAD" && self.has_origin() {
+            let name = if branch == shown { format!(" and name it origin/{branch}") } else { String::new() };
+            format!("fetch it{name}: git fetch origin +{branch}:refs/remotes/origin/{branch}")
         } else {
             "name a branch, a tag or a commit that git log knows".to_owned()
         };
@@ -208,7 +228,7 @@ const UNSHALLOW: &str = "the clone is shallow: fetch its history with git fetch 
 
 /// Whether `text` is no more than a name, so that it can be shown as part of a command.
 fn is_plain(text: &str) -> bool {
-    !text.starts_with('-')
+    !text.starts_with(['-', '.'])
         && !text.contains("..")
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b))
 }

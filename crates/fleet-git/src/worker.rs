@@ -11,6 +11,7 @@ mod fetch;
 mod limits;
 mod mirror;
 mod output;
+mod quick;
 mod session;
 mod ssh;
 pub(crate) mod tree;

@@ -114,9 +114,11 @@ fn it_is_found_from_below_from_linked_work_trees_and_when_it_is_bare() {
 #[test]
 fn what_is_not_a_revision_says_what_to_do() {
     let repo = history();
+    repo.git(&["remote", "add", "origin", &repo.url()]);
     let local = open(repo.path());
     for (revision, said) in [
-        ("origin/main", "fetch it: git fetch origin main"),
+        ("origin/main", "fetch it: git fetch origin +main:refs/remotes/origin/main"),
+        ("release", "fetch it and name it origin/release: git fetch origin +release:refs/remotes/origin/release"),
         ("--upload-pack=x", "name a branch"),
         ("a b; c", "name a branch"),
         ("", "is not a revision"),
@@ -129,7 +131,9 @@ fn what_is_not_a_revision_says_what_to_do() {
         assert!(error.message.contains(said), "{revision}: {error}");
     }
     let empty = GitRepo::init();
-    assert_eq!(open(empty.path()).resolve("HEAD").unwrap_err().kind, GitErrorKind::RefMissing);
+    let error = open(empty.path()).resolve("HEAD").unwrap_err();
+    assert_eq!(error.kind, GitErrorKind::RefMissing);
+    assert!(error.message.contains("no commit yet"), "{error}");
     let nowhere = tempfile::tempdir().unwrap();
     let error = LocalRepository::discover(nowhere.path()).unwrap_err();
     assert!(error.message.contains("does not lie in a Git repository"), "{error}");
@@ -167,7 +171,12 @@ fn histories_without_anything_in_common_have_no_merge_base() {
     let error = local.merge_base(&local.resolve("main").unwrap(), &local.resolve("other").unwrap()).unwrap_err();
     assert!(error.message.contains("no common ancestor"), "{error}");
     let error = local.default_branch().unwrap_err();
-    assert!(error.message.contains("git fetch origin main"), "{error}");
+    assert!(error.message.contains("no remote named origin; name what to compare with"), "{error}");
+    repo.git(&["remote", "add", "origin", &repo.url()]);
+    let error = open(repo.path()).default_branch().unwrap_err();
+    assert!(error.message.contains("git fetch origin +main:refs/remotes/origin/main"), "{error}");
+    repo.git(&["fetch", "--quiet", "origin", "+main:refs/remotes/origin/main"]);
+    assert_eq!(open(repo.path()).default_branch().unwrap(), "origin/main");
 }
 
 #[test]
@@ -181,6 +190,58 @@ fn a_partial_clone_says_how_to_get_the_rest() {
     let entries = local.list_tree(&local.resolve("HEAD").unwrap()).unwrap();
     let error = local.read_blob(entries[0].oid, 1 << 20).unwrap_err();
     assert!(error.message.contains("--filter"), "{error}");
+}
+
+/// What `git check-ignore` says of a path: nothing of what is tracked.
+fn is_ignored_by_git(repo: &GitRepo, path: &str) -> bool {
+    std::process::Command::new("git")
+        .args(["-c", "core.excludesFile=", "check-ignore", "--quiet", path])
+        .current_dir(repo.path())
+        .status()
+        .unwrap()
+        .success()
+}
+
+#[test]
+fn what_git_ignores_is_told_as_git_tells_it() {
+    let repo = GitRepo::init();
+    repo.write(".gitignore", "*.swp\n/build/\n!keep.swp\n").write("a/.gitignore", "local\n!b.swp\n");
+    repo.write("kept/tracked.swp", "x").write("build/tracked", "x");
+    repo.git(&["add", "--force", "kept/tracked.swp", "build/tracked"]);
+    repo.commit("one");
+    std::fs::write(repo.path().join(".git/info/exclude"), "private\n").unwrap();
+    for file in
+        ["x.swp", "keep.swp", "build/new", "a/local/deep", "a/b.swp", "a/c.swp", "private", "kept/new", "z/build/x"]
+    {
+        repo.write(file, "x");
+    }
+    let local = open(repo.path());
+    let mut ignored = local.ignored().unwrap().unwrap();
+    for (path, is_directory) in [
+        ("a", true),
+        ("a/.gitignore", false),
+        ("a/b.swp", false),
+        ("a/c.swp", false),
+        ("a/local", true),
+        ("a/local/deep", false),
+        ("build", true),
+        ("build/new", false),
+        ("build/tracked", false),
+        ("keep.swp", false),
+        ("kept", true),
+        ("kept/new", false),
+        ("kept/tracked.swp", false),
+        ("private", false),
+        ("x.swp", false),
+        ("z", true),
+        ("z/build", true),
+        ("z/build/x", false),
+    ] {
+        // Git ignores a directory with tracked files, but not those files.
+        let expected = path != "build" && is_ignored_by_git(&repo, path);
+        assert_eq!(ignored.is_ignored(path, is_directory).unwrap(), expected, "{path}");
+    }
+    assert!(open(repo.bare_clone().path()).ignored().unwrap().is_none());
 }
 
 proptest! {

@@ -33,11 +33,8 @@ impl<T: DeserializeOwned, S: Sync, const LIMIT: usize> FromRequest<S> for ApiJso
 /// # Errors
 /// 413 when it is larger, 415 when it says to be something else, 408 when it takes too long, 400 when it does not parse.
 pub async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> Result<T, ApiError> {
-    let (parts, body) = request.into_parts();
-    check_headers(&parts.headers, limit)?;
-    // The headers may keep a large buffer alive while the body trickles in.
-    drop(parts);
-    let bytes = read_body(body, limit).await?;
+    check_is_json(request.headers())?;
+    let bytes = read_bytes(request, limit).await?;
     serde_json::from_slice(&bytes).map_err(|error| ApiError::bad_request(format!("request body: {error}")))
 }
 
@@ -45,7 +42,20 @@ fn too_large(limit: usize) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("request body is larger than {limit} bytes"))
 }
 
-fn check_headers(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
+/// Reads a request's body of at most `limit` bytes as it is.
+///
+/// # Errors
+/// 413 when it is larger, before anything is read where the client says so; 408 when it takes too long, 400 when it is
+/// cut off.
+pub async fn read_bytes(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+    let (parts, body) = request.into_parts();
+    check_length(&parts.headers, limit)?;
+    // The headers may keep a large buffer alive while the body trickles in.
+    drop(parts);
+    read_body(body, limit).await
+}
+
+fn check_is_json(headers: &HeaderMap) -> Result<(), ApiError> {
     if let Some(kind) = headers.get(CONTENT_TYPE)
         && !kind.to_str().is_ok_and(|kind| kind.to_ascii_lowercase().contains("json"))
     {
@@ -54,6 +64,10 @@ fn check_headers(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
             "request body is not JSON: set Content-Type to application/json",
         ));
     }
+    Ok(())
+}
+
+fn check_length(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     match length {
         Some(length) if usize::try_from(length).map_or(true, |length| length > limit) => Err(too_large(limit)),

@@ -16,7 +16,7 @@ mod limits;
 mod peer;
 mod serve;
 
-pub use body::{ApiJson, json, json_bytes, read_json};
+pub use body::{ApiJson, json, json_bytes, read_bytes, read_json};
 pub use conventions::{Conventions, RequestId, with_api_conventions};
 pub use error::ApiError;
 pub use limits::HttpLimits;

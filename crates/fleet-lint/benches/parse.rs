@@ -1,5 +1,5 @@
 //! How many Fleet manifests one core parses and checks in a second, and how long the rules across files take for an
-//! inventory. Budget: 10,000 manifests in at most one second, each.
+//! inventory. Budget: 10,000 manifests in at most one second, each; 10,000 fleets with 10,000 devices in a few seconds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -42,9 +42,9 @@ fn inventory_fleet(number: usize) -> String {
     )
 }
 
-/// Parses and checks one tree of 10,000 manifests.
-fn tree(fleets: usize) {
-    let count = FILES * PER_FILE;
+/// Parses and checks one tree of manifests.
+fn tree(fleets: usize, devices: usize) {
+    let count = fleets + devices;
     let mut texts: BTreeMap<String, String> = BTreeMap::new();
     for number in 0..count {
         let text = if number < fleets { inventory_fleet(number) } else { device(number, fleets) };
@@ -72,8 +72,7 @@ fn tree(fleets: usize) {
     }
     let _ = writeln!(
         std::io::stdout().lock(),
-        "{fleets} fleets and {} devices: parsed in {parsing:?}, rules across files in {checking:?}, best of 5 on one core",
-        count - fleets,
+        "{fleets} fleets and {devices} devices: parsed in {parsing:?}, rules across files in {checking:?}, best of 5 on one core",
     );
 }
 
@@ -109,6 +108,7 @@ fn main() {
         bytes / (FILES * PER_FILE),
         count / best.as_secs_f64(),
     );
-    tree(10);
-    tree(5_000);
+    tree(10, 9_990);
+    tree(5_000, 5_000);
+    tree(10_000, 10_000);
 }

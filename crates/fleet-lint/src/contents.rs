@@ -4,6 +4,7 @@
 //! application is treated alike. Placeholders are kept for the rules across files, which know the devices.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use base64::Engine as _;
@@ -106,19 +107,23 @@ fn placeholders(document: &Document<'_, '_>, pointer: &str, text: &str) -> Vec<(
 /// Credentials in the contents of files and settings. What they are is never quoted.
 pub(crate) fn secrets(document: &Document<'_, '_>, kind: Kind, value: &Value, findings: &mut Vec<Finding>) {
     each_text(kind, value, &CONTENTS, &mut |pointer, text, is_encoded| {
-        let found = SECRETS.captures_iter(text).filter_map(|captures| {
-            let (index, (_, what)) = KINDS.iter().enumerate().find(|(at, _)| captures.get(at + 1).is_some())?;
-            let found = captures.get(index + 1)?;
-            (stands_alone(text, found.start(), found.end()) && !is_harmless(found.as_str()))
-                .then_some((*what, found.range()))
-        });
-        for (what, range) in found.take(MAX_SECRETS) {
+        for (what, range) in credentials(text).take(MAX_SECRETS) {
             let at = if is_encoded { document.value_span(pointer) } else { document.part_span(pointer, &range) };
             let message = format!("the text holds {what} in plain text; everyone who reads this repository has it");
             let hint = "revoke it, and bring secrets to devices another way than through Git";
             findings.push(Finding::new(codes::SECRET_IN_CONTENT, at, message).at_pointer(pointer).hint(hint));
         }
     });
+}
+
+/// Credentials in a text, in order: what each is, and its bytes. Of a private key these are those of its first line.
+pub fn credentials(text: &str) -> impl Iterator<Item = (&'static str, Range<usize>)> + '_ {
+    SECRETS.captures_iter(text).filter_map(move |captures| {
+        let (index, (_, what)) = KINDS.iter().enumerate().find(|(at, _)| captures.get(at + 1).is_some())?;
+        let found = captures.get(index + 1)?;
+        (stands_alone(text, found.start(), found.end()) && !is_harmless(found.as_str()))
+            .then_some((*what, found.range()))
+    })
 }
 
 /// Kinds of credentials whose form leaves no doubt.
@@ -215,9 +220,7 @@ mod tests {
 
     #[test]
     fn only_credentials_of_a_certain_form_are_found() {
-        let is_secret = |text: &str| {
-            SECRETS.find_iter(text).any(|m| stands_alone(text, m.start(), m.end()) && !is_harmless(m.as_str()))
-        };
+        let is_secret = |text: &str| credentials(text).next().is_some();
         let key = |what: &str| format!("x\n-----BEGIN {what}PRIVATE KEY-----\nMII");
         for secret in [
             key(""),

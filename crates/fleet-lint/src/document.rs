@@ -1,12 +1,15 @@
 //! One document: what it is, whether it fits its kind, and what it says.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use fleet_model::{API_VERSION, Kind, Manifest, SHOREBASE_API_VERSION};
 use serde_json::Value;
 
+use crate::apps::clip;
 use crate::codes;
 use crate::finding::{Finding, Span, nearest};
+use crate::foreign;
 use crate::parse::Declared;
 use crate::rules::{self, Reference, Refused};
 use crate::validate;
@@ -29,6 +32,9 @@ const OTHER_KINDS: [&str; 14] = [
     "Source",
     "TemplateVersion",
 ];
+
+/// How many numbers of one document are tried without their fractions.
+const MAX_WHOLE: usize = 20;
 
 /// A document and the file it stands in.
 #[derive(Debug, Clone, Copy)]
@@ -147,7 +153,7 @@ pub(crate) fn check(document: &Document<'_, '_>, mut value: Value) -> Checked {
     let unknown: Vec<&str> =
         misfits.iter().filter(|f| f.code == codes::UNKNOWN_FIELD).map(|f| f.pointer.as_str()).collect();
     let fits = unknown.len() == misfits.len();
-    let unknown_in: Vec<String> =
+    let unknown_in: HashSet<String> =
         unknown.iter().filter_map(|pointer| Some(pointer.rsplit_once('/')?.0.to_owned())).collect();
     for pointer in &unknown {
         prune(&mut value, pointer);
@@ -158,15 +164,19 @@ pub(crate) fn check(document: &Document<'_, '_>, mut value: Value) -> Checked {
     rules::labels(document, &value, &mut findings);
     let said = findings.len();
     if fits {
-        match Manifest::from_document(kind, value.clone()) {
+        match Manifest::from_value(kind, &value) {
             Ok(manifest) => {
                 rules::check(document, &manifest, &mut findings);
                 checked.manifest = Some((manifest, value));
             }
             Err(_) if !refused.is_empty() => {}
             Err(error) => {
-                let message = format!("the document does not fit {kind}: {error}");
-                findings.push(Finding::new(codes::NOT_DECODED, document.value_span(""), message));
+                let said = findings.len();
+                whole_numbers(document, kind, &value, &mut findings);
+                if findings.len() == said {
+                    let message = format!("the document does not fit {kind}: {error}");
+                    findings.push(Finding::new(codes::NOT_DECODED, document.value_span(""), message));
+                }
             }
         }
     }
@@ -180,6 +190,58 @@ pub(crate) fn check(document: &Document<'_, '_>, mut value: Value) -> Checked {
     checked
 }
 
+/// Finds the numbers that a schema takes for whole ones and the types do not: `420.0`.
+fn whole_numbers(document: &Document<'_, '_>, kind: Kind, value: &Value, findings: &mut Vec<Finding>) {
+    fn walk(value: &mut Value, pointer: &mut String, found: &mut Vec<(String, i64)>) {
+        let length = pointer.len();
+        match value {
+            Value::Number(number) => {
+                let Some(float) = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0) else {
+                    return;
+                };
+                // Through text: there is no conversion between the two that cannot lose anything.
+                let Ok(whole) = format!("{float:.0}").parse::<i64>() else { return };
+                found.push((pointer.clone(), whole));
+                *value = whole.into();
+            }
+            Value::Array(items) => {
+                for (at, item) in items.iter_mut().enumerate() {
+                    pointer.push_str(&format!("/{at}"));
+                    walk(item, pointer, found);
+                    pointer.truncate(length);
+                }
+            }
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    pointer.push('/');
+                    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+                    walk(field, pointer, found);
+                    pointer.truncate(length);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::String(_) => {}
+        }
+    }
+    let (mut whole, mut found) = (value.clone(), Vec::new());
+    walk(&mut whole, &mut String::new(), &mut found);
+    if Manifest::from_value(kind, &whole).is_err() {
+        return;
+    }
+    // Where a number with a fraction is right, one without it decodes as well.
+    for (pointer, number) in found.into_iter().take(MAX_WHOLE) {
+        let mut one = whole.clone();
+        let Some(place) = one.pointer_mut(&pointer) else { continue };
+        *place = value.pointer(&pointer).cloned().unwrap_or_default();
+        if Manifest::from_value(kind, &one).is_err() {
+            let at = document.value_span(&pointer);
+            let name = pointer.rsplit('/').next().unwrap_or_default();
+            let message = format!("`{name}` is a number with a fraction, not a whole number");
+            let hint = format!("write {number}");
+            findings.push(Finding::new(codes::WRONG_TYPE, at, message).at_pointer(pointer).hint(hint));
+        }
+    }
+}
+
 /// Removes the field at a JSON pointer.
 fn prune(value: &mut Value, pointer: &str) {
     let Some((above, name)) = pointer.rsplit_once('/') else { return };
@@ -190,8 +252,7 @@ fn prune(value: &mut Value, pointer: &str) {
 
 fn kind_of(document: &Document<'_, '_>, value: &Value, findings: &mut Vec<Finding>) -> Option<Kind> {
     let Some(kind) = value.get("kind") else {
-        let hint = "keep files that are no manifests below a directory that a gitRef with repository `.` names, or outside \
-                    the source's path";
+        let hint = format!("give its `kind`; if it is no manifest, {}", foreign::ELSEWHERE);
         findings.push(Finding::new(codes::NO_KIND, document.value_span(""), "the document has no `kind`").hint(hint));
         return None;
     };
@@ -203,13 +264,17 @@ fn kind_of(document: &Document<'_, '_>, value: &Value, findings: &mut Vec<Findin
     if let Ok(kind) = text.parse() {
         return Some(kind);
     }
+    let api_version = value.get("apiVersion").and_then(Value::as_str);
     let finding = if OTHER_KINDS.contains(&text) {
         Finding::new(codes::KIND_NOT_FROM_GIT, at, format!("resources of kind {text} do not come from Git"))
+            .hint(foreign::origin(text))
+    } else if let Some(hint) = foreign::of_other_tool(api_version, text) {
+        Finding::new(codes::UNKNOWN_KIND, at, format!("unknown kind {:?}", clip(text))).hint(hint)
     } else {
         let known = Kind::ALL.map(Kind::as_str);
         let hint = nearest(text, known)
             .map_or_else(|| format!("known kinds: {}", known.join(", ")), |kind| format!("did you mean `{kind}`?"));
-        Finding::new(codes::UNKNOWN_KIND, at, format!("unknown kind {text:?}")).hint(hint)
+        Finding::new(codes::UNKNOWN_KIND, at, format!("unknown kind {:?}", clip(text))).hint(hint)
     };
     findings.push(finding.at_pointer("/kind"));
     None
@@ -233,6 +298,11 @@ fn api_version(document: &Document<'_, '_>, kind: Kind, value: &Value, findings:
     }
     if !is_ours && matches!(text, "flightctl.io/v1alpha1" | "v1alpha1") {
         let message = format!("`{text}` is an old version of kind {kind}; it is read as {canonical}");
+        findings.push(Finding::new(codes::OLD_API_VERSION, at, message).at_pointer("/apiVersion").hint(hint));
+        return true;
+    }
+    if !is_ours && version.as_str() == Some("") {
+        let message = format!("the apiVersion is empty; it is read as {canonical}");
         findings.push(Finding::new(codes::OLD_API_VERSION, at, message).at_pointer("/apiVersion").hint(hint));
         return true;
     }

@@ -95,9 +95,11 @@ pub(crate) fn in_order(diagnostics: &mut Vec<Diagnostic>) {
 /// The known word nearest to `word`, when it is near enough to be a slip of the fingers.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
+    let length = word.chars().count();
     known
         .into_iter()
-        .filter(|candidate| *candidate != word)
+        // Words of very different lengths are not compared letter by letter.
+        .filter(|candidate| *candidate != word && candidate.chars().count().abs_diff(length) <= 1.max(length / 3))
         .map(|candidate| (strsim::osa_distance(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= 1.max(candidate.chars().count().min(word.chars().count()) / 3))
         .min()

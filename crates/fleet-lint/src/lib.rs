@@ -16,6 +16,7 @@ mod cron;
 mod document;
 mod explain;
 mod finding;
+mod foreign;
 mod overlap;
 mod parse;
 mod rules;
@@ -27,6 +28,7 @@ mod walk;
 mod yaml;
 
 pub use config::{CONFIG_FILE, LintConfig};
+pub use contents::credentials;
 pub use explain::explain;
 pub use finding::Span;
 pub use parse::{MAX_FILE_BYTES, ParsedFile, ParsedManifest, parse_file};

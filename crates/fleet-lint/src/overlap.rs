@@ -27,9 +27,17 @@ fn inclusions(fleets: &[Entry<'_>], diagnostics: &mut Vec<Diagnostic>) {
             by_labels.entry(labels.into_iter().collect()).or_default().push(at);
         }
     }
+    // How many selectors that ask for nothing else ask for a label.
+    let mut asking: HashMap<(&str, &str), usize> = HashMap::new();
+    for (labels, fleets) in &by_labels {
+        labels.iter().for_each(|label| *asking.entry(*label).or_default() += fleets.len());
+    }
     for (at, narrow) in fleets.iter().enumerate() {
-        let (labels, _) = as_labels(narrow.selector);
-        let labels: Vec<(&str, &str)> = labels.into_iter().collect();
+        let (labels, is_all) = as_labels(narrow.selector);
+        let all = labels.len();
+        // A label that only this fleet asks for is in no wider selector.
+        let others = |label: &(&str, &str)| asking.get(label).copied().unwrap_or(0) > usize::from(is_all);
+        let labels: Vec<(&str, &str)> = labels.into_iter().filter(others).collect();
         if labels.is_empty() || labels.len() > MAX_LABELS {
             continue;
         }
@@ -37,9 +45,11 @@ fn inclusions(fleets: &[Entry<'_>], diagnostics: &mut Vec<Diagnostic>) {
             let subset: Vec<_> =
                 labels.iter().enumerate().filter(|(bit, _)| mask & (1 << bit) != 0).map(|(_, l)| *l).collect();
             // Of two equal selectors the later one is reported.
-            by_labels.get(&subset)?.iter().copied().find(|other| {
-                *other != at && (subset.len() < labels.len() || !as_labels(narrow.selector).1 || *other < at)
-            })
+            by_labels
+                .get(&subset)?
+                .iter()
+                .copied()
+                .find(|other| *other != at && (subset.len() < all || !is_all || *other < at))
         });
         if let Some(wider) = wider.map(|wider| &fleets[wider]) {
             let message = format!(

@@ -110,12 +110,13 @@ pub(crate) fn labels(document: &Document<'_, '_>, value: &Value, findings: &mut 
     for place in places {
         let Some(Value::Object(labels)) = value.pointer(&place) else { continue };
         for (key, label) in labels {
-            let pointer = below(&place, key);
             if let Err(error) = validate_label_key(key) {
+                let pointer = below(&place, key);
                 let at = document.key_span(&pointer);
-                findings.push(Finding::new(codes::BAD_LABEL, at, error.to_string()).at_pointer(pointer.clone()));
+                findings.push(Finding::new(codes::BAD_LABEL, at, error.to_string()).at_pointer(pointer));
             }
             if let Some(Err(error)) = label.as_str().map(validate_label_value) {
+                let pointer = below(&place, key);
                 let at = document.value_span(&pointer);
                 findings.push(Finding::new(codes::BAD_LABEL, at, error.to_string()).at_pointer(pointer));
             }
@@ -125,7 +126,7 @@ pub(crate) fn labels(document: &Document<'_, '_>, value: &Value, findings: &mut 
         let Some(Value::Object(annotations)) = value.pointer(place) else { continue };
         for key in annotations.keys() {
             // The prefix of an annotation may have capitals.
-            if validate_label_key(&key.to_lowercase()).is_err() {
+            if validate_label_key(&key.to_ascii_lowercase()).is_err() {
                 let pointer = below(place, key);
                 let message = format!(
                     "annotation key {key:?} is not `[prefix/]name`: a name of at most 63 letters, digits, '-', '_' and '.', \

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 pub(crate) mod inventory;
@@ -21,6 +22,12 @@ use crate::walk::is_candidate;
 use inventory::Inventory;
 use settle::Settling;
 pub use settle::Suppressed;
+
+/// For how many missing paths something like them is looked for, in so many files.
+const MAX_SEARCHES: usize = 20;
+const MAX_FILES: usize = 20_000;
+/// How many names are compared with those of Repositories that are not here; the rest is taken to be elsewhere.
+const MAX_COMPARED: usize = 2_000_000;
 
 /// A manifest and the file it stands in.
 #[derive(Debug, Clone)]
@@ -140,65 +147,134 @@ fn own_paths(file: &ParsedFile) -> impl Iterator<Item = (&str, &Reference)> {
 /// The files that are content of others. A file that only its own reference, or a circle of references, makes content
 /// is an error.
 fn content_files(files: &BTreeMap<String, Arc<ParsedFile>>) -> (BTreeSet<&str>, Vec<Diagnostic>) {
+    let search = ContentSearch::new(files);
+    let (content, open) = search.settle();
     let mut diagnostics = Vec::new();
-    let mut content: BTreeSet<&str> = BTreeSet::new();
-    // Places by path, with the files that name them.
-    let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (path, file) in files {
-        for (place, _) in own_paths(file) {
-            places.entry(place).or_default().push(path);
-        }
-    }
-    let namers = |path: &str| -> Vec<&str> {
-        let above = path.match_indices('/').map(|(at, _)| &path[..at]).chain(["", path]);
-        above.filter_map(|place| places.get(place)).flatten().copied().collect()
-    };
-    // Only files that some place covers are in question; all others are manifests for certain.
-    let mut open: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for path in files.keys() {
-        let by = namers(path);
-        if !by.is_empty() {
-            open.insert(path, by);
-        }
-    }
-    loop {
-        let is_settled = |path: &str, open: &BTreeMap<&str, Vec<&str>>| !open.contains_key(path);
-        let settled: Vec<(&str, bool)> = open
-            .iter()
-            .filter_map(|(path, by)| {
-                let by_manifest = by.iter().any(|n| n != path && is_settled(n, &open) && !content.contains(n));
-                let only_content = by.iter().all(|n| n != path && is_settled(n, &open) && content.contains(n));
-                (by_manifest || only_content).then_some((*path, by_manifest))
-            })
-            .collect();
-        if settled.is_empty() {
-            break;
-        }
-        for (path, is_content) in settled {
-            open.remove(path);
-            if is_content {
-                content.insert(path);
-            }
-        }
-    }
-    for (path, by) in &open {
-        for namer in by {
-            let Some(file) = files.get(*namer).filter(|_| open.contains_key(namer)) else { continue };
-            for (place, reference) in own_paths(file).filter(|(place, _)| is_below(path, place)) {
-                let name = if place.is_empty() { "the whole repository" } else { place };
-                let message = if namer == path {
-                    format!("the path takes {name} as content, and this manifest lies in it")
-                } else {
-                    format!("the path takes {name} as content, and the manifest {path} that lies in it takes this file")
-                };
-                let finding = Finding::new(codes::MANIFEST_IS_CONTENT, reference.span, message)
-                    .at_pointer(reference.pointer.clone())
-                    .hint("keep manifests and the content they refer to in separate directories");
-                diagnostics.push(finding.into_diagnostic(namer));
-            }
+    for namer in &open {
+        let Some(file) = files.get(*namer) else { continue };
+        for (place, reference) in own_paths(file) {
+            // One finding for each reference, however many files it covers.
+            let mut covered = range_below(&open, place);
+            let Some(first) = covered.next() else { continue };
+            let name = if place.is_empty() { "the whole repository" } else { place };
+            let message = if is_below(namer, place) {
+                format!("the path takes {name} as content, and this manifest lies in it")
+            } else {
+                format!("the path takes {name} as content, and the manifest {first} that lies in it takes this file")
+            };
+            let finding = Finding::new(codes::MANIFEST_IS_CONTENT, reference.span, message)
+                .at_pointer(reference.pointer.clone())
+                .hint("keep manifests and the content they refer to in separate directories");
+            diagnostics.push(finding.into_diagnostic(namer));
         }
     }
     (content, diagnostics)
+}
+
+/// The paths at or below a place.
+fn range_below<'s, 'p>(paths: &'s BTreeSet<&'p str>, place: &'s str) -> impl Iterator<Item = &'p str> + 's {
+    // Paths such as `a-b` lie between `a` and `a/b`.
+    let below = if place.is_empty() { String::new() } else { format!("{place}/") };
+    let own = paths.get(place).copied().filter(|own| !own.is_empty());
+    let first = paths.range::<str, _>((Bound::Included(&*below), Bound::Unbounded)).next().copied();
+    let rest = first.into_iter().flat_map(|first| paths.range(first..)).copied();
+    own.into_iter().chain(rest.take_while(move |path| path.starts_with(&*below)))
+}
+
+/// A place that manifests name as content.
+#[derive(Debug, Default)]
+struct Place {
+    /// How many of the files that name it may still be manifests.
+    namers: usize,
+    /// A manifest names it for certain.
+    is_content: bool,
+}
+
+/// Finds out step by step which files are manifests and which are content: what a manifest names is content, and what
+/// only content names is a manifest.
+struct ContentSearch<'f> {
+    /// The places that each file names, each once.
+    named: HashMap<&'f str, BTreeSet<&'f str>>,
+    places: BTreeMap<&'f str, Place>,
+    /// Files below some place that are not settled, with the number of places that may make them content.
+    open: BTreeSet<&'f str>,
+    covering: HashMap<&'f str, usize>,
+    /// Files that were settled as manifests.
+    manifests: Vec<&'f str>,
+    content: BTreeSet<&'f str>,
+}
+
+impl<'f> ContentSearch<'f> {
+    fn new(files: &'f BTreeMap<String, Arc<ParsedFile>>) -> Self {
+        let mut search = Self {
+            named: HashMap::new(),
+            places: BTreeMap::new(),
+            open: BTreeSet::new(),
+            covering: HashMap::new(),
+            manifests: Vec::new(),
+            content: BTreeSet::new(),
+        };
+        for (path, file) in files {
+            let named: BTreeSet<&str> = own_paths(file).map(|(place, _)| place).collect();
+            for place in &named {
+                search.places.entry(place).or_default().namers += 1;
+            }
+            search.named.insert(path, named);
+        }
+        for path in files.keys() {
+            let above = path.match_indices('/').map(|(at, _)| &path[..at]).chain(["", path.as_str()]);
+            match above.filter(|place| search.places.contains_key(place)).count() {
+                0 => search.manifests.push(path),
+                count => {
+                    search.open.insert(path);
+                    search.covering.insert(path, count);
+                }
+            }
+        }
+        search
+    }
+
+    /// The files that are content, and those that nothing settles.
+    fn settle(mut self) -> (BTreeSet<&'f str>, BTreeSet<&'f str>) {
+        while let Some(manifest) = self.manifests.pop() {
+            for place in self.named.remove(manifest).unwrap_or_default() {
+                let Some(state) = self.places.get_mut(place).filter(|state| !state.is_content) else { continue };
+                state.is_content = true;
+                let below: Vec<&str> = range_below(&self.open, place).collect();
+                for path in below {
+                    self.now_content(path);
+                }
+            }
+        }
+        (self.content, self.open)
+    }
+
+    fn now_content(&mut self, path: &'f str) {
+        let mut queue = vec![path];
+        while let Some(path) = queue.pop() {
+            if !self.open.remove(path) {
+                continue;
+            }
+            self.content.insert(path);
+            // What it names, it does not name as a manifest.
+            for place in self.named.remove(path).unwrap_or_default() {
+                let Some(state) = self.places.get_mut(place) else { continue };
+                state.namers = state.namers.saturating_sub(1);
+                if state.namers > 0 || state.is_content {
+                    continue;
+                }
+                let below: Vec<&str> = range_below(&self.open, place).collect();
+                for path in below {
+                    let count = self.covering.entry(path).or_default();
+                    *count = count.saturating_sub(1);
+                    if *count == 0 {
+                        self.open.remove(path);
+                        self.manifests.push(path);
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn duplicates(files: &[&Arc<ParsedFile>], diagnostics: &mut Vec<Diagnostic>) {
@@ -242,6 +318,7 @@ fn references(files: &[&Arc<ParsedFile>], all_paths: Option<&BTreeSet<String>>, 
             Some((repository.metadata.name.as_deref()?, of_type))
         })
         .collect();
+    let (mut searches, mut compared, nothing) = (MAX_SEARCHES, 0, BTreeSet::new());
     // Many manifests refer to the same few things: each is looked at once.
     let mut own: HashMap<(&str, bool), Option<Finding>> = HashMap::new();
     let mut others: HashMap<(&str, &str), Option<Finding>> = HashMap::new();
@@ -251,7 +328,7 @@ fn references(files: &[&Arc<ParsedFile>], all_paths: Option<&BTreeSet<String>>, 
                 Target::OwnPath(path) | Target::OwnDirectory(path) => {
                     let Some(all) = all_paths else { continue };
                     let is_directory = matches!(reference.target, Target::OwnDirectory(_));
-                    own.entry((path, is_directory)).or_insert_with(|| own_path(path, is_directory, all))
+                    own.entry((path, is_directory)).or_insert_with(|| own_path(path, is_directory, all, &mut searches))
                 }
                 Target::Repository(name) | Target::WebServer(name) => {
                     let wanted = if matches!(reference.target, Target::WebServer(_)) { "http" } else { "git" };
@@ -261,9 +338,11 @@ fn references(files: &[&Arc<ParsedFile>], all_paths: Option<&BTreeSet<String>>, 
                             Some(Finding::new(codes::REPOSITORY_TYPE, Span::START, message))
                         }
                         Some(_) => None,
-                        None => {
-                            (!repositories.contains(name.as_str())).then(|| unknown_repository(name, &repositories))
-                        }
+                        None => (!repositories.contains(name.as_str())).then(|| {
+                            compared += repositories.len();
+                            let known = if compared > MAX_COMPARED { &nothing } else { &repositories };
+                            unknown_repository(name, known)
+                        }),
                     })
                 }
             };
@@ -276,11 +355,13 @@ fn references(files: &[&Arc<ParsedFile>], all_paths: Option<&BTreeSet<String>>, 
 }
 
 /// What is wrong with a path in this repository, if anything.
-fn own_path(path: &str, needs_directory: bool, all: &BTreeSet<String>) -> Option<Finding> {
+fn own_path(path: &str, needs_directory: bool, all: &BTreeSet<String>, searches: &mut usize) -> Option<Finding> {
     let directory = if path.is_empty() { String::new() } else { format!("{path}/") };
     let mut below = all.range(directory.clone()..).map_while(|file| file.strip_prefix(&directory)).peekable();
     if below.peek().is_none() && (needs_directory || !all.contains(path)) {
-        return Some(missing_path(path, needs_directory, all));
+        let is_searched = *searches > 0;
+        *searches = searches.saturating_sub(1);
+        return Some(missing_path(path, needs_directory, all.iter().take(if is_searched { MAX_FILES } else { 0 })));
     }
     if needs_directory {
         // Where the files will lie depends on the device.
@@ -297,11 +378,9 @@ fn own_path(path: &str, needs_directory: bool, all: &BTreeSet<String>) -> Option
     })
 }
 
-fn missing_path(path: &str, needs_directory: bool, all: &BTreeSet<String>) -> Finding {
+fn missing_path<'a>(path: &str, needs_directory: bool, all: impl Iterator<Item = &'a String>) -> Finding {
     let is_like = |other: &str| other.len().abs_diff(path.len()) <= 2;
     let known: BTreeSet<&str> = all
-        .iter()
-        .take(20_000)
         .flat_map(|file| file.match_indices('/').map(|(slash, _)| &file[..slash]).chain([file.as_str()]))
         .filter(|other| is_like(other))
         .collect();

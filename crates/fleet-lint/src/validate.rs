@@ -1,6 +1,7 @@
 //! Validation against the JSON Schemas, with every violation worded for people and put at its place.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::LazyLock;
 
 use fleet_model::Kind;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use crate::codes;
 use crate::document::Document;
 use crate::finding::{Finding, Span, nearest};
+use crate::foreign;
 use crate::rules::is_set_by_service;
 use crate::schema;
 
@@ -31,13 +33,16 @@ pub(crate) fn findings(document: &Document<'_, '_>, kind: Kind, value: &Value) -
         reader.word(&violation, &mut findings);
     }
     // An unknown field most likely is the misspelt one of the union.
-    let unknown: Vec<String> = findings
+    let unknown: HashSet<String> = findings
         .iter()
         .filter(|f| f.code == codes::UNKNOWN_FIELD)
         .filter_map(|f| f.pointer.rsplit_once('/').map(|(above, _)| above.to_owned()))
         .collect();
+    // What is no mapping has none of the fields either.
+    let no_mapping: HashSet<String> =
+        findings.iter().filter(|f| f.code == codes::WRONG_TYPE).map(|f| f.pointer.clone()).collect();
     let is_union = |f: &Finding| f.code == codes::ONE_OF || f.message.starts_with("none of");
-    findings.retain(|f| !is_union(f) || !unknown.contains(&f.pointer));
+    findings.retain(|f| !is_union(f) || !(unknown.contains(&f.pointer) || no_mapping.contains(&f.pointer)));
     findings
 }
 
@@ -51,7 +56,7 @@ impl Reader<'_, '_, '_> {
     fn word(&self, violation: &ValidationError<'_>, findings: &mut Vec<Finding>) {
         let pointer = violation.instance_path().as_str();
         let at = self.document.value_span(pointer);
-        let field = pointer.rsplit('/').next().filter(|f| !f.is_empty()).unwrap_or("the document");
+        let field = &*name_of_field(pointer);
         let in_labels = is_label_pointer(pointer);
         let is_ruled = schema::is_ruled(violation.schema_path().as_str());
         #[expect(clippy::wildcard_enum_match_arm, reason = "the enum belongs to the validator and grows")]
@@ -132,7 +137,7 @@ impl Reader<'_, '_, '_> {
             .and_then(|schema| schema["properties"].as_object())
             .map(|fields| fields.keys().map(String::as_str).collect())
             .unwrap_or_default();
-        let hint = self.in_other_branches(above, name);
+        let hint = foreign::old_field(&own).map(str::to_owned).or_else(|| self.in_other_branches(above, name));
         let hint = hint.or_else(|| nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?")));
         let hint = hint.or_else(|| (!known.is_empty()).then(|| format!("known fields: {}", known.join(", "))));
         Finding::new(codes::UNKNOWN_FIELD, at, format!("unknown field `{name}`")).at_pointer(own).maybe_hint(hint)
@@ -188,6 +193,9 @@ impl Reader<'_, '_, '_> {
             return Finding::new(codes::WRONG_TYPE, at, message).hint(hint);
         }
         let message = format!("`{field}` is {}, not {}", name_of(instance), plain_type(&wanted));
+        if let Some(hint) = foreign::old_value(pointer, instance) {
+            return Finding::new(codes::WRONG_TYPE, at, message).hint(hint);
+        }
         let plain = self.document.plain_text(pointer);
         let hint = match (&**instance, wanted.as_str(), plain) {
             (Value::Bool(_) | Value::Number(_), "string", Some(text)) => Some(format!("quote it: \"{text}\"")),
@@ -261,6 +269,19 @@ impl Reader<'_, '_, '_> {
     }
 }
 
+/// The last part of a pointer as people call it: `tags[0]` for an item of a list.
+fn name_of_field(pointer: &str) -> Cow<'_, str> {
+    let mut parts = pointer.rsplit('/');
+    let last = parts.next().unwrap_or_default();
+    match parts.next() {
+        None => Cow::Borrowed("the document"),
+        Some(list) if !list.is_empty() && !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()) => {
+            Cow::Owned(format!("{list}[{last}]"))
+        }
+        Some(_) => Cow::Borrowed(last),
+    }
+}
+
 fn is_small(number: &Value) -> bool {
     number.as_f64().is_some_and(|number| (0.0..=f64::from(u32::MAX)).contains(&number))
 }
@@ -272,7 +293,10 @@ fn bounds(at: Span, message: String) -> Finding {
 fn not_allowed(instance: &Value, options: &Value, field: &str, at: Span) -> Finding {
     let options: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let given = instance.as_str().unwrap_or_default();
-    let hint = nearest(given, options.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+    let hint = match (field, given) {
+        ("type", "ssh") => Some("a repository over SSH is `type: git` with `sshConfig`".to_owned()),
+        _ => nearest(given, options.iter().copied()).map(|near| format!("did you mean `{near}`?")),
+    };
     Finding::new(codes::NOT_ALLOWED, at, format!("`{field}` is not one of {}", options.join(", "))).maybe_hint(hint)
 }
 

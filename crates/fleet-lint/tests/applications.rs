@@ -563,7 +563,7 @@ const DEVICE_CASES: &[Case] = &[
         &[("SB0468", "deviceSelection")],
     ),
     ("empty budget", "      minAvailable: 1\n      maxUnavailable: 2\n", "", &[("SB0302", "groupBy")]),
-    ("one key twice", "[site]", "[site, site]", &[("SB0468", "site]")]),
+    ("one key twice", "[site]", "[site, site]", &[("SB0426", "site]")]),
     ("label key", "[site]", "[-site]", &[("SB0402", "-site")]),
     ("threshold", "successThreshold: 90%", "successThreshold: \"90\"", &[("SB0469", "\"90\"")]),
     ("batch's threshold", "successThreshold: 100%", "successThreshold: 101%", &[("SB0469", "101%")]),

@@ -3,6 +3,8 @@
 
 use fleet_lint::{codes, parse_file};
 
+#[path = "corpus/elsewhere.rs"]
+mod elsewhere;
 #[path = "corpus/format.rs"]
 mod format;
 

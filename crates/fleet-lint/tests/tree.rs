@@ -128,6 +128,26 @@ fn a_manifest_inside_its_own_content_is_an_error() {
 }
 
 #[test]
+fn a_reference_that_takes_many_manifests_is_one_finding() {
+    let files: Vec<(String, String)> = (0..300)
+        .map(|n| {
+            (format!("{n:0>3}.yaml"), fleet(&format!("f{n}"), &format!("{{matchLabels: {{role: r{n}}}}}"), &own("/")))
+        })
+        .collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let report = lint(&files);
+    assert_eq!(report.diagnostics.iter().filter(|d| d.code == "SB0507").count(), 300);
+    // A chain: each manifest takes the next one's directory, so every other one is content.
+    let chain: Vec<(String, String)> =
+        (0..300).map(|n| (format!("d{n}/a.yaml"), kiosks(&own(&format!("d{}", n + 1))))).collect();
+    let mut chain: Vec<(&str, &str)> = chain.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    chain.push(("d300/etc/a", "x"));
+    let report = lint(&chain);
+    assert_eq!(report.manifests.len(), 150);
+    assert!(report.manifests.iter().any(|placed| placed.path() == "d298/a.yaml"));
+}
+
+#[test]
 fn repositories_are_looked_up_by_name() {
     let remote =
         |name: &str| kiosks(&format!("{{name: r, gitRef: {{repository: {name}, targetRevision: main, path: /}}}}"));

@@ -101,6 +101,23 @@ impl Manifest {
         })
     }
 
+    /// The same as [`Self::from_document`], of a document that is kept.
+    ///
+    /// # Errors
+    ///
+    /// The document does not fit the kind.
+    pub fn from_value(kind: Kind, document: &serde_json::Value) -> Result<Self, serde_json::Error> {
+        use serde::Deserialize as _;
+        Ok(match kind {
+            Kind::Fleet => Self::Fleet(Box::new(Fleet::deserialize(document)?)),
+            Kind::Device => Self::Device(Box::new(Device::deserialize(document)?)),
+            Kind::Repository => Self::Repository(Box::new(Repository::deserialize(document)?)),
+            Kind::ResourceSync => Self::ResourceSync(Box::new(ResourceSync::deserialize(document)?)),
+            Kind::EnrollmentPolicy => Self::EnrollmentPolicy(Box::new(EnrollmentPolicy::deserialize(document)?)),
+            Kind::SyncPolicy => Self::SyncPolicy(Box::new(SyncPolicy::deserialize(document)?)),
+        })
+    }
+
     /// The manifest's kind.
     pub fn kind(&self) -> Kind {
         match self {

@@ -50,6 +50,9 @@ pub struct SourceStatus {
     /// When the host was last asked with success (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_polled_at: Option<String>,
+    /// When a webhook last announced a change (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_hint_at: Option<String>,
     /// `Ready`, `SourceReachable`, `Parsed`, `Held`, `Suspended`.
     pub conditions: Vec<Condition>,
     /// Findings in the observed commit.

@@ -1,5 +1,7 @@
 //! Who owns a device: a pure decision from its labels and the fleets' selectors.
 
+use std::collections::HashMap;
+
 use fleet_model::{LabelSelector, Labels};
 
 /// The fleet that owns a device, and the fleets that contend for it.
@@ -16,6 +18,41 @@ impl Ownership {
     pub fn conflict(&self) -> Option<String> {
         let several = !self.contenders.is_empty();
         several.then(|| format!("several fleets select this device: {}", self.contenders.join(", ")))
+    }
+}
+
+/// Finds the selectors that can match a device, without asking each: by one label that each of them wants.
+#[derive(Debug, Clone, Default)]
+pub struct SelectorIndex {
+    /// By key and value: places of the selectors that want this label.
+    by_label: HashMap<String, HashMap<String, Vec<usize>>>,
+    /// Places of the selectors that want no label with a fixed value.
+    others: Vec<usize>,
+}
+
+impl SelectorIndex {
+    /// An index of selectors by their places in the list.
+    pub fn new<'f>(selectors: impl IntoIterator<Item = Option<&'f LabelSelector>>) -> Self {
+        let mut index = Self::default();
+        for (place, selector) in selectors.into_iter().enumerate() {
+            // One without a selector matches nothing.
+            let Some(selector) = selector else { continue };
+            match selector.match_labels.iter().flatten().next() {
+                Some((key, value)) => {
+                    index.by_label.entry(key.clone()).or_default().entry(value.clone()).or_default().push(place);
+                }
+                None => index.others.push(place),
+            }
+        }
+        index
+    }
+
+    /// The places of all selectors that match the labels, and perhaps some that do not; in order.
+    pub fn candidates(&self, labels: &Labels) -> Vec<usize> {
+        let wanted = labels.iter().filter_map(|(key, value)| self.by_label.get(key)?.get(value));
+        let mut places: Vec<usize> = wanted.flatten().chain(&self.others).copied().collect();
+        places.sort_unstable();
+        places
     }
 }
 
@@ -52,6 +89,9 @@ pub fn labels_in_force(enrolled: &Labels, manifest: Option<&Labels>) -> Labels {
 
 #[cfg(test)]
 mod tests {
+    use fleet_model::{MatchExpression, MatchOperator};
+    use proptest::prelude::*;
+
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -96,5 +136,47 @@ mod tests {
         let enrolled = labels(&[("site", "berlin"), ("alias", "k1")]);
         let manifest = labels(&[("site", "paris")]);
         assert_eq!(labels_in_force(&enrolled, Some(&manifest)), labels(&[("site", "paris"), ("alias", "k1")]));
+    }
+
+    fn any_labels() -> impl Strategy<Value = Labels> {
+        proptest::collection::btree_map("[abc]", "[12]", 0..3)
+    }
+
+    fn any_selector() -> impl Strategy<Value = Option<LabelSelector>> {
+        let operator = prop_oneof![
+            Just(MatchOperator::In),
+            Just(MatchOperator::NotIn),
+            Just(MatchOperator::Exists),
+            Just(MatchOperator::DoesNotExist)
+        ];
+        let expression = ("[abc]", operator).prop_map(|(key, operator)| MatchExpression {
+            key,
+            operator,
+            values: matches!(operator, MatchOperator::In | MatchOperator::NotIn).then(|| vec!["1".to_owned()]),
+        });
+        let parts =
+            (proptest::option::of(any_labels()), proptest::option::of(proptest::collection::vec(expression, 0..2)));
+        let selector =
+            parts.prop_map(|(match_labels, match_expressions)| LabelSelector { match_labels, match_expressions });
+        proptest::option::of(selector)
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_passes_over_no_selector_that_matches(
+            labels in any_labels(),
+            selectors in proptest::collection::vec(any_selector(), 0..6),
+            present in 0..6_usize,
+        ) {
+            let names: Vec<String> = (0..selectors.len()).map(|n| format!("f{n}")).collect();
+            let fleets: Vec<_> = names.iter().map(String::as_str).zip(selectors.iter().map(Option::as_ref)).collect();
+            let index = SelectorIndex::new(selectors.iter().map(Option::as_ref));
+            let found = index.candidates(&labels).into_iter().map(|place| fleets[place]);
+            let present = format!("f{present}");
+            prop_assert_eq!(
+                decide_owner(&labels, found, Some(&present)),
+                decide_owner(&labels, fleets.iter().copied(), Some(&present))
+            );
+        }
     }
 }

@@ -97,10 +97,11 @@ pub async fn device_manifests(
     org: OrgId,
     names: Option<&[String]>,
 ) -> StoreResult<Vec<DeviceManifest>> {
+    // Not `any($2)`: in a plan that serves all values, that compares each row with each name.
     let rows = sqlx::query!(
         r#"select m.name, m.source, m.document #> '{metadata,labels}' as labels, m.revision, m.problem
            from desired.manifests m left join devices d on d.org_id = m.org_id and d.name = m.name
-           where m.org_id = $1 and m.kind = 'Device' and ($2::text[] is null or d.name is null or m.name = any($2))
+           where m.org_id = $1 and m.kind = 'Device' and ($2::text[] is null or d.name is null or m.name in (select unnest($2)))
            order by m.name"#,
         org.as_uuid(),
         names as _,

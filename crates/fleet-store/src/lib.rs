@@ -27,6 +27,7 @@ pub mod read_manifests;
 pub mod read_plans;
 pub mod read_sources;
 mod signing_requests;
+mod source_hints;
 mod sources;
 mod store;
 mod suspensions;
@@ -68,6 +69,7 @@ pub use signing_requests::{
     SignedRequest, has_revoked_certificate, insert_signed_request, is_certificate_revoked, lock_device_certificates,
     revoke_device_certificates,
 };
+pub use source_hints::{SourcePlace, announce_hints, last_hint, source_places};
 pub use sources::{
     ORIGIN_CONFIG, Observation, SourceDefinition, SourcePosition, SourceRow, Verdict, forget_positions_except,
     last_position, list_sources, lock_source, orphaned_sources, put_source, record_applied, record_commit,

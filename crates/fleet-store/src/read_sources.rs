@@ -27,6 +27,8 @@ pub struct SourceRecord {
     pub applied_at: Option<Ts>,
     /// When the host was last asked with success.
     pub last_polled_at: Option<Ts>,
+    /// When a webhook last announced a change of it.
+    pub last_hint_at: Option<Ts>,
     /// `Ready`, `SourceReachable`, `Parsed`, `Held`, `Suspended`.
     pub conditions: Json<Vec<Condition>>,
     /// Findings in the observed commit.
@@ -93,6 +95,7 @@ async fn select(pool: &PgPool, org: OrgId, name: Option<&str>) -> StoreResult<Ve
     let rows = sqlx::query!(
         r#"select s.name, s.origin, s.url, s.revision, s.path, s.observed_commit, s.applied_commit,
              s.applied_at as "applied_at: Ts", s.last_polled_at as "last_polled_at: Ts",
+             w.hinted_at as "last_hint_at?: Ts",
              s.conditions as "conditions: Json<Vec<Condition>>", s.diagnostics as "diagnostics: Json<Vec<Diagnostic>>",
              p.digest as "plan_digest?", p.summary as "plan_summary?",
              h.commit_id as "held_commit?", h.digest as "held_digest?", h.reason as "held_reason?",
@@ -102,6 +105,7 @@ async fn select(pool: &PgPool, org: OrgId, name: Option<&str>) -> StoreResult<Ve
              u.expires_at as "expires_at?: Ts"
            from desired.sources s
              left join desired.plans p on p.org_id = s.org_id and p.source = s.name and p.commit_id = s.applied_commit
+             left join source_hints w on w.org_id = s.org_id and w.source = s.name
              left join source_holds h on h.org_id = s.org_id and h.source = s.name
              left join source_suspensions u on u.org_id = s.org_id and u.source = s.name
            where s.org_id = $1 and ($2::text is null or s.name = $2) order by s.name"#,
@@ -138,6 +142,7 @@ async fn select(pool: &PgPool, org: OrgId, name: Option<&str>) -> StoreResult<Ve
             applied_commit: row.applied_commit,
             applied_at: row.applied_at,
             last_polled_at: row.last_polled_at,
+            last_hint_at: row.last_hint_at,
             conditions: row.conditions,
             diagnostics: row.diagnostics,
             plan_digest: row.plan_digest,

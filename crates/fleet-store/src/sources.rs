@@ -119,6 +119,7 @@ pub async fn remove_source(connection: &mut PgConnection, org: OrgId, name: &str
         "delete from desired.commits where org_id = $1 and source = $2",
         "delete from desired.plans where org_id = $1 and source = $2",
         "delete from source_positions where org_id = $1 and source = $2",
+        "delete from source_hints where org_id = $1 and source = $2",
         "delete from source_holds where org_id = $1 and source = $2",
         "delete from source_suspensions where org_id = $1 and source = $2",
         "delete from desired.sources where org_id = $1 and name = $2",

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, OrgId};
 use fleet_store::{
@@ -20,6 +20,7 @@ use tracing::info;
 use crate::desired::Desired;
 use crate::guard::Rewritten;
 use crate::hold::{Held, Passage, Present, pass};
+use crate::laps::Laps;
 use crate::planning::{self, Planner};
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
 use crate::revisions::{Ready, RevisionCache, RevisionKey};
@@ -118,11 +119,16 @@ pub(crate) enum ApplyError {
 ///
 /// # Errors
 /// [`ApplyError`]; then nothing was written.
-pub(crate) async fn apply(writer: Writer<'_>, application: &Application<'_>) -> Result<Outcome, ApplyError> {
+pub(crate) async fn apply(
+    writer: Writer<'_>,
+    application: &Application<'_>,
+    laps: &mut Laps,
+) -> Result<Outcome, ApplyError> {
     let _turn = writer.turn.lock().await;
     let mut transaction = writer.store.begin().await?;
-    let (outcome, fresh) = apply_in(&mut transaction, writer, application).await?;
+    let (outcome, fresh) = apply_in(&mut transaction, writer, application, laps).await?;
     transaction.commit().await.map_err(StoreError::from)?;
+    laps.lap("commit");
     writer.cache.keep(&fresh);
     Ok(outcome)
 }
@@ -134,31 +140,41 @@ async fn apply_in(
     connection: &mut PgConnection,
     writer: Writer<'_>,
     application: &Application<'_>,
+    laps: &mut Laps,
 ) -> Result<(Outcome, Fresh), ApplyError> {
     let Application { source: definition, base, commit, lint_commit, desired, conditions, diagnostics, .. } =
         application;
     let source = definition.name.as_str();
     let (org, at) = (writer.org, Ts::from(writer.now));
+    laps.lap("wait");
     lock_device_changes(connection).await?;
+    laps.lap("lock");
     writer.lease.fence(connection).await?;
     let present = lock_source(connection, org, definition).await?;
     if present.as_ref().map(Option::as_ref) != Some(*base) {
         return Err(StoreError::Conflict { what: format!("source {source}") }.into());
     }
     let objects: Vec<(Kind, String)> = desired.manifests.iter().map(|row| (row.kind, row.name.clone())).collect();
-    let elsewhere = manifests_elsewhere(connection, org, source, &objects).await?;
+    let stored = stored_manifests(connection, org, source).await?;
+    // What this source defines already, no other can.
+    let new: Vec<(Kind, String)> = objects.iter().filter(|key| !stored.contains_key(*key)).cloned().collect();
+    let elsewhere = match new.is_empty() {
+        true => Vec::new(),
+        false => manifests_elsewhere(connection, org, source, &new).await?,
+    };
     if !elsewhere.is_empty() {
         return Err(ApplyError::DefinedElsewhere(elsewhere));
     }
-    let stored = stored_manifests(connection, org, source).await?;
     if objects.is_empty() && !stored.is_empty() {
         return Err(ApplyError::NothingLeft(stored.len()));
     }
     let before = list_fleets(connection, org).await?;
-    let started = Instant::now();
+    laps.lap("stored");
     let planner = Planner { org, source, stored: &stored, fleets: &before, desired, cache: writer.cache };
-    let plan = planner.plan(connection).await?;
-    let planning = started.elapsed();
+    let plan = planner.start(connection).await?;
+    laps.lap("plan");
+    let (plan, comparing) = plan.finish().await?;
+    laps.lap("wait for the plan");
     let passage = match application.restores {
         true => Passage::Free { approved: None },
         false => pass(connection, writer, application, &plan, Present { stored: &stored, fleets: &before }).await?,
@@ -170,10 +186,12 @@ async fn apply_in(
     store_contents(connection, desired).await?;
     let fresh = store_revisions(connection, org, desired).await?;
     let revisions = fresh.len();
+    laps.lap("revisions");
     let changes = replace_manifests(connection, org, source, commit, stored, &desired.manifests).await?;
     replace_fleets(connection, org, source, &before, &desired.fleets).await?;
     let sources_changed = replace_child_sources(connection, org, source, desired).await?;
     let after = list_fleets(connection, org).await?;
+    laps.lap("manifests");
     let devices_changed = changes.written.iter().chain(&changes.removed).any(|(kind, _)| *kind == Kind::Device);
     let first = base.is_none();
     let waiting = unsettled_sources(connection, org).await?;
@@ -188,6 +206,7 @@ async fn apply_in(
             Some(scope) => reconcile_devices(connection, org, &scope, first, at, &fresh, writer.cache).await?,
         }
     };
+    laps.lap("devices");
     if sources_changed || first {
         // What another source waited for may be there now.
         Channel::Enrollment.notify(connection, "").await?;
@@ -244,10 +263,11 @@ async fn apply_in(
     }
     record_applied(connection, org, definition, commit, *lint_commit, at, objects.len(), conditions, diagnostics)
         .await?;
+    laps.lap("records");
     if !application.restores {
         clear_hold(connection, org, source).await?;
     }
-    let planned = plan.summary.devices.changed;
+    let (planned, planning) = (plan.summary.devices.changed, laps.of("plan") + comparing);
     Ok((Outcome::Applied(Applied { manifests, revisions, devices, planned, planning, sources_changed }), fresh))
 }
 

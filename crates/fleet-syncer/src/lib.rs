@@ -4,6 +4,7 @@
 //! one for devices. Every pass looks at the whole truth and can be run twice; wake-ups only save time.
 #![forbid(unsafe_code)]
 
+mod announced;
 mod apply;
 mod conditions;
 mod config;
@@ -13,6 +14,7 @@ mod enroll;
 mod guard;
 mod hold;
 mod inputs;
+mod laps;
 mod leadership;
 mod lint_config;
 mod metrics;

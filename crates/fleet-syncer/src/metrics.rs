@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::source::Step;
@@ -19,6 +20,7 @@ pub struct SyncerMetrics {
     pub(crate) renders: Counter,
     pub(crate) enrollments: Counter,
     pub(crate) planned: Counter,
+    pub(crate) webhook_missed: Family<[(&'static str, String); 1], Counter>,
     pub(crate) planning_seconds: Counter<f64, AtomicU64>,
 }
 
@@ -41,9 +43,18 @@ impl SyncerMetrics {
             "Devices that plans of applied commits gave another document",
             &metrics.planned,
         );
+        registry.register(
+            "webhook_missed",
+            "News that a poll found and no webhook announced, at sources that webhooks announced news of before",
+            metrics.webhook_missed.clone(),
+        );
         let help = "Time spent on plans of applied commits";
         registry.register_with_unit("planning", help, Unit::Seconds, metrics.planning_seconds.clone());
         metrics
+    }
+
+    pub(crate) fn missed_by_webhooks(&self, source: &str) {
+        self.webhook_missed.get_or_create(&[("source", source.to_owned())]).inc();
     }
 
     pub(crate) fn observe_step(&self, step: &Step) {

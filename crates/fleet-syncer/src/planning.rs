@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fleet_model::{Kind, LabelSelector, Labels, OrgId};
 use fleet_render::ownership::labels_in_force;
@@ -15,12 +16,14 @@ use fleet_store::{
     DeviceManifest, EnrolledDevice, FleetRow, ManifestRow, ManifestStates, PgConnection, StoreError,
     count_known_devices, device_manifests, enrolled_devices,
 };
+use tracing::debug;
 
 mod stored;
 #[cfg(test)]
 mod tests;
 
 use crate::desired::Desired;
+use crate::laps::Laps;
 use crate::revisions::{RevisionCache, RevisionKey, ready_revisions, stand_alone_owner};
 pub(crate) use stored::{is_empty, stored_plan, stored_summary};
 
@@ -45,32 +48,45 @@ pub(crate) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Makes the plan. Reads only.
+    /// Starts the plan. Reads only, and all that it needs: what is written afterwards makes no difference to it.
     ///
     /// # Errors
     /// When the database fails.
-    pub(crate) async fn plan(self, connection: &mut PgConnection) -> Result<Plan, StoreError> {
+    pub(crate) async fn start(self, connection: &mut PgConnection) -> Result<Planning, StoreError> {
+        let mut laps = Laps::start();
         let known = count_known_devices(connection, self.org).await?;
         let delta = self.delta();
+        laps.lap("delta");
         let mut ground = self.ground(connection, &delta).await?;
+        laps.lap("ground");
         // With many changes, sorting devices out costs more than comparing all.
         if delta.fleets.len() <= MAX_TOUCHED && delta.devices.len() <= MAX_TOUCHED {
             let filter = self.filter(&delta, &ground);
-            let names = blocking(move || filter.names()).await?;
+            let names = blocking("planning", move || filter.names()).await?;
             ground.keep(&names);
         }
+        laps.lap("filter");
         let others = known.saturating_sub(ground.known_before());
         let ready = self.revisions(connection, &ground).await?;
+        laps.lap("revisions");
         let same = self.same_objects();
         let (current, incoming) = (self.current(&same, &ground, &ready), self.incoming(&same, &ground, &ready));
         let inventory = ground.inventory();
-        let mut plan = blocking(move || plan(&current, &incoming, &inventory)).await?;
-        plan.summary.devices.total += others;
-        plan.summary.devices.unchanged += others;
-        plan.radius.devices_before += others;
-        plan.radius.objects_before += same.len();
-        plan.radius.fleets_before += same.iter().filter(|(kind, _)| *kind == Kind::Fleet).count();
-        Ok(plan)
+        laps.lap("states");
+        let same_fleets = same.iter().filter(|(kind, _)| *kind == Kind::Fleet).count();
+        let (same, source) = (same.len(), self.source.to_owned());
+        Ok(Planning(tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let mut plan = plan(&current, &incoming, &inventory);
+            plan.summary.devices.total += others;
+            plan.summary.devices.unchanged += others;
+            plan.radius.devices_before += others;
+            plan.radius.objects_before += same;
+            plan.radius.fleets_before += same_fleets;
+            laps.lap("compare");
+            debug!(source, took = %laps, "Made a plan");
+            (plan, started.elapsed())
+        })))
     }
 
     /// What differs between the commit and what is stored, as far as devices depend on it.
@@ -256,9 +272,26 @@ fn target(owner: &str, revision: Option<&str>, problem: Option<&str>, ready: &Re
 }
 
 /// Work for the processor, done where it holds nobody up.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| StoreError::Corrupt { what: "planning", reason: error.to_string() })
+    done.map_err(|error| StoreError::Corrupt { what, reason: error.to_string() })
+}
+
+/// A plan that is being made from what was read: the transaction goes on meanwhile. Dropped, it is made for nobody.
+#[derive(Debug)]
+pub(crate) struct Planning(tokio::task::JoinHandle<(Plan, Duration)>);
+
+impl Planning {
+    /// The plan, and how long it took to compare documents for it.
+    ///
+    /// # Errors
+    /// When comparing panicked.
+    pub(crate) async fn finish(self) -> Result<(Plan, Duration), StoreError> {
+        self.0.await.map_err(|error| StoreError::Corrupt { what: "planning", reason: error.to_string() })
+    }
 }
 
 /// What differs, as far as devices depend on it.

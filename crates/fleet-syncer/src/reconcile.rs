@@ -1,22 +1,26 @@
 //! Brings devices in line with fleets: labels, owner, rendered document. Looks at the whole truth in the database,
 //! so it can run any number of times.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use fleet_model::{Device, Digest, Kind, Labels, Manifest, OrgId, RenderedVersion};
-use fleet_render::ownership::{Ownership, decide_owner, labels_in_force};
+use fleet_model::{Digest, Labels, OrgId, RenderedVersion};
+use fleet_render::ownership::{Ownership, SelectorIndex, decide_owner, labels_in_force};
 use fleet_render::{InputKey, Subject};
 use fleet_store::{
-    Channel, DeviceRow, DeviceScope, DeviceUpdate, FleetRow, PgConnection, StoreError, Ts, devices_in_scope,
-    insert_rendered, list_fleets, manifest_documents, update_devices,
+    Channel, DeviceManifest, DeviceRow, DeviceScope, DeviceUpdate, FleetRow, PgConnection, StoreError, Ts,
+    device_manifests, devices_in_scope, insert_rendered, list_fleets, update_devices,
 };
-use tracing::warn;
+use tracing::debug;
 
+use crate::laps::Laps;
+use crate::planning::blocking;
 use crate::revisions::{Ready, ReadyRevisions, RevisionCache, RevisionKey, ready_revisions, stand_alone_owner};
 
 /// How many devices are rendered before their documents are written out.
 const CHUNK: usize = 2_000;
+/// With more devices, all manifests of devices are read: looking names up costs more than what is left out.
+const MAX_NAMED: usize = 1_000;
 
 /// What a pass did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,39 +38,27 @@ pub struct ReconcileOutcome {
 /// Everything that decides about devices, read in one transaction.
 struct Truth {
     fleets: Vec<FleetRow>,
-    inventory: BTreeMap<String, InventoryEntry>,
-}
-
-struct InventoryEntry {
-    labels: Labels,
-    revision: Option<String>,
-    problem: Option<String>,
+    selectors: SelectorIndex,
+    inventory: HashMap<String, DeviceManifest>,
 }
 
 impl Truth {
-    async fn read(connection: &mut PgConnection, org: OrgId) -> Result<Self, StoreError> {
+    async fn read(connection: &mut PgConnection, org: OrgId, devices: &[DeviceRow]) -> Result<Self, StoreError> {
         let fleets = list_fleets(connection, org).await?;
-        let mut inventory = BTreeMap::new();
-        for stored in manifest_documents(connection, org, Kind::Device, None).await? {
-            match Manifest::from_document(Kind::Device, stored.document) {
-                Ok(Manifest::Device(device)) => {
-                    let Device { metadata, .. } = *device;
-                    let entry =
-                        InventoryEntry { labels: metadata.labels, revision: stored.revision, problem: stored.problem };
-                    inventory.insert(stored.name, entry);
-                }
-                Ok(_) => {}
-                Err(error) => warn!(device = stored.name, %error, "Passing over a Device that cannot be read"),
-            }
-        }
-        Ok(Self { fleets, inventory })
+        let selectors = SelectorIndex::new(fleets.iter().map(|fleet| fleet.selector.as_ref()));
+        let few = devices.len() <= MAX_NAMED;
+        let names = few.then(|| devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>());
+        let manifests = device_manifests(connection, org, names.as_deref()).await?;
+        let inventory = manifests.into_iter().map(|manifest| (manifest.name.clone(), manifest)).collect();
+        Ok(Self { fleets, selectors, inventory })
     }
 
     /// Labels, owner and revision of a device.
     fn decide(&self, device: &DeviceRow) -> Decision {
         let manifest_labels = self.inventory.get(&device.name).map(|entry| &entry.labels);
         let labels = labels_in_force(&device.enrolled_labels, manifest_labels);
-        let fleets = self.fleets.iter().map(|fleet| (fleet.name.as_str(), fleet.selector.as_ref()));
+        let candidates = self.selectors.candidates(&labels).into_iter().map(|place| &self.fleets[place]);
+        let fleets = candidates.map(|fleet| (fleet.name.as_str(), fleet.selector.as_ref()));
         let ownership = decide_owner(&labels, fleets, device.owner_fleet.as_deref());
         let target = self.target(device, &ownership);
         Decision { labels, ownership, target }
@@ -85,10 +77,10 @@ impl Truth {
             };
         }
         match self.inventory.get(&device.name) {
-            Some(InventoryEntry { revision: Some(revision), .. }) => {
+            Some(DeviceManifest { revision: Some(revision), .. }) => {
                 Target::Revision { owner: stand_alone_owner(&device.name), revision: revision.clone() }
             }
-            Some(InventoryEntry { problem, .. }) => Target::Keep(problem.clone()),
+            Some(DeviceManifest { problem, .. }) => Target::Keep(problem.clone()),
             None => Target::Keep(None),
         }
     }
@@ -111,9 +103,9 @@ enum Target {
 }
 
 impl Target {
-    fn key(self) -> Option<RevisionKey> {
+    fn key(&self) -> Option<RevisionKey> {
         match self {
-            Self::Revision { owner, revision } => Some((owner, revision)),
+            Self::Revision { owner, revision } => Some((owner.clone(), revision.clone())),
             Self::Keep(_) => None,
         }
     }
@@ -134,35 +126,50 @@ pub(crate) async fn reconcile_devices(
     fresh: &HashMap<RevisionKey, Arc<Ready>>,
     cache: &RevisionCache,
 ) -> Result<ReconcileOutcome, StoreError> {
+    let mut laps = Laps::start();
     let devices = devices_in_scope(connection, org, scope).await?;
+    laps.lap("devices");
     let mut outcome = ReconcileOutcome { devices: devices.len(), ..ReconcileOutcome::default() };
     if devices.is_empty() {
         return Ok(outcome);
     }
-    let truth = Truth::read(connection, org).await?;
-    let targets = devices.iter().map(|device| truth.decide(device).target);
-    let wanted: BTreeSet<RevisionKey> = targets.filter_map(Target::key).collect();
+    let truth = Truth::read(connection, org, &devices).await?;
+    laps.lap("truth");
+    // Both are work for the processor: done where it holds nobody up.
+    let (decided, wanted) = blocking("deciding", move || {
+        let decide = |device: DeviceRow| {
+            let decision = truth.decide(&device);
+            (device, decision)
+        };
+        let decided: Vec<(DeviceRow, Decision)> = devices.into_iter().map(decide).collect();
+        let wanted: BTreeSet<RevisionKey> = decided.iter().filter_map(|(_, decision)| decision.target.key()).collect();
+        (decided, wanted)
+    })
+    .await?;
     let ready = ready_revisions(connection, org, wanted, fresh, cache).await?;
-    let mut draw = Draw { truth, ready, force, drawn: HashMap::new() };
-    let mut devices = devices;
+    laps.lap("revisions");
+    let mut draw = Draw { ready, force, drawn: HashMap::new() };
+    let mut decided = decided;
     let mut updates = Vec::new();
-    while !devices.is_empty() {
-        let chunk: Vec<DeviceRow> = devices.drain(..devices.len().min(CHUNK)).collect();
-        // Rendering is work for the processor: done where it holds nobody up.
-        let (back, sheet) = tokio::task::spawn_blocking(move || {
-            let sheet = draw.sheet(&chunk);
+    while !decided.is_empty() {
+        let chunk: Vec<(DeviceRow, Decision)> = decided.drain(..decided.len().min(CHUNK)).collect();
+        let (back, sheet) = blocking("rendering", move || {
+            let sheet = draw.sheet(chunk);
             (draw, sheet)
         })
-        .await
-        .map_err(|error| StoreError::Corrupt { what: "rendering", reason: error.to_string() })?;
+        .await?;
         draw = back;
+        laps.lap("render");
         insert_rendered(connection, &sheet.documents).await?;
+        laps.lap("documents");
         updates.extend(sheet.updates);
     }
     // Rows last, all at once: reports of devices wait for no rendering.
     outcome.new_versions = updates.iter().filter(|update| update.provenance.is_some()).count();
     outcome.rows = updates.len();
     update_devices(connection, org, now, &updates).await?;
+    laps.lap("rows");
+    debug!(devices = outcome.devices, took = %laps, "Brought devices in line");
     outcome.renders = draw.drawn.len();
     if outcome.rows > 0 {
         Channel::Devices.notify(connection, "").await?;
@@ -172,7 +179,6 @@ pub(crate) async fn reconcile_devices(
 
 /// Everything that rendering needs; no database, no waiting.
 struct Draw {
-    truth: Truth,
     ready: ReadyRevisions,
     force: bool,
     /// Documents by revision and inputs: each is made once.
@@ -187,12 +193,11 @@ struct Sheet {
 }
 
 impl Draw {
-    fn sheet(&mut self, devices: &[DeviceRow]) -> Sheet {
+    fn sheet(&mut self, devices: Vec<(DeviceRow, Decision)>) -> Sheet {
         let mut sheet = Sheet::default();
-        for device in devices {
-            let decision = self.truth.decide(device);
-            let drawn = self.draw(device, &decision, &mut sheet.documents);
-            sheet.updates.extend(update(device, decision.labels, decision.ownership, drawn));
+        for (device, decision) in devices {
+            let drawn = self.draw(&device, &decision, &mut sheet.documents);
+            sheet.updates.extend(update(&device, decision.labels, decision.ownership, drawn));
         }
         sheet
     }

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tracing::{info, warn};
 
+use crate::announced::Announcements;
 use crate::apply::{Application, Applied, ApplyError, Outcome, Writer, apply};
 use crate::conditions::{self, RefusalReason};
 use crate::config::SyncerConfig;
@@ -23,8 +24,10 @@ use crate::dependencies::Dependencies;
 use crate::desired::{self, BuildError, Desired, finding_in_file};
 use crate::guard::Rewritten;
 use crate::inputs::{ContentCache, InputReader};
+use crate::laps::Laps;
 use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
+use crate::planning::blocking;
 use crate::revisions::RevisionCache;
 use crate::snapshot::{Mirror, Snapshot};
 
@@ -113,6 +116,7 @@ pub(crate) struct Source {
     held: Option<(CommitId, Timestamp)>,
     /// When the suspension ends by itself.
     suspended_until: Option<Timestamp>,
+    announcements: Announcements,
 }
 
 impl Source {
@@ -137,12 +141,30 @@ impl Source {
             noted_poll: None,
             held: None,
             suspended_until: None,
+            announcements: Announcements::default(),
         }
     }
 
     /// Looks once. A failure is noted on the source and changes nothing else.
     pub(crate) async fn run(&mut self) -> Result<Step, RunError> {
+        let began = self.shared.clock.now();
+        let held = |source: &Self| source.held.as_ref().map(|(commit, _)| commit.clone());
+        let before = (self.applied.clone(), self.refused.clone(), held(self));
         let result = self.look().await;
+        match &result {
+            Ok(step) => {
+                let found_news = match step {
+                    // What a suspended source sees is judged once it is resumed.
+                    Step::Unchanged | Step::Suspended => false,
+                    Step::Held => before.2 != held(self),
+                    Step::Applied(_) => before.0 != self.applied,
+                    Step::Refused => before.1 != self.refused,
+                };
+                self.announcements.looked(began, self.shared.clock.now(), found_news);
+                self.judge_announcements().await;
+            }
+            Err(_) => self.announcements.failed(),
+        }
         match &result {
             Ok(step) => self.shared.metrics.observe_step(step),
             Err(RunError::Git(error)) => {
@@ -170,6 +192,20 @@ impl Source {
         result
     }
 
+    /// Counts news that webhooks missed. It is a number for people: that it cannot be had fails nothing.
+    async fn judge_announcements(&mut self) {
+        if !self.announcements.is_open() {
+            return;
+        }
+        let (shared, now) = (Arc::clone(&self.shared), self.shared.clock.now());
+        let Ok(mut transaction) = shared.store.begin().await else { return };
+        let name = &self.definition.name;
+        if let Ok(true) = self.announcements.judge(&mut transaction, shared.config.org, name, now).await {
+            info!(source = name, "A poll found what no webhook announced");
+            shared.metrics.missed_by_webhooks(name);
+        }
+    }
+
     /// Somebody wants to know: the next look is noted whatever it finds.
     pub(crate) fn asked(&mut self) {
         self.noted_poll = None;
@@ -183,6 +219,7 @@ impl Source {
 
     async fn look(&mut self) -> Result<Step, RunError> {
         let shared = Arc::clone(&self.shared);
+        let mut laps = Laps::start();
         // First: a suspension is over also while the host is away.
         let suspension = self.suspension().await?;
         let commit = shared.git.observe(&self.remote, &self.definition.revision).await?;
@@ -204,11 +241,13 @@ impl Source {
             self.note_poll(&commit).await?;
             return Ok(Step::Unchanged);
         }
+        laps.lap("observe");
         self.refresh_applied().await?;
         let lost = if self.applied.is_none() { self.position_here().await? } else { None };
         let base = self.applied.clone().or(lost.clone());
         let fetched = shared.git.fetch(&self.mirror, &self.remote, &self.definition.revision, base.as_ref()).await?;
         let commit = fetched.commit;
+        laps.lap("fetch");
         let rewritten = match base.filter(|_| fetched.forced) {
             Some(base) => Some(self.rewritten(base, &commit).await?),
             None => None,
@@ -220,20 +259,22 @@ impl Source {
         if let Some(suspension) = &suspension {
             return self.stay(&commit, suspension).await;
         }
-        match self.take(&commit, Way::Forward(rewritten)).await? {
+        match self.take(&commit, Way::Forward(rewritten), &mut laps).await? {
             Ok(step) => Ok(step),
             Err(refusal) => self.refuse(commit, refusal).await,
         }
     }
 
     /// Reads a commit of the mirror and applies it, or says why not.
-    async fn take(&mut self, commit: &CommitId, way: Way) -> Result<Result<Step, Refusal>, RunError> {
+    async fn take(&mut self, commit: &CommitId, way: Way, laps: &mut Laps) -> Result<Result<Step, Refusal>, RunError> {
         let shared = Arc::clone(&self.shared);
         let mirror_path = self.mirror.clone();
         let mirror = Mirror { git: &shared.git, path: &mirror_path };
         let snapshot = Snapshot::read(mirror, commit, &self.definition.path, self.snapshot.as_ref()).await?;
         let (lint_commit, config, own) = self.lint_configs(mirror, &snapshot).await?;
-        let report = check_tree(&snapshot.files(), Some(&snapshot.all_paths()), &config.0);
+        laps.lap("read");
+        let (files, paths) = (snapshot.files(), snapshot.all_paths());
+        let report = blocking("checking", move || check_tree(&files, Some(&paths), &config.0)).await?;
         let mut diagnostics = self.irregular_files(&snapshot);
         diagnostics.extend(own.1.iter().cloned());
         diagnostics.extend(report.diagnostics.iter().cloned());
@@ -242,18 +283,21 @@ impl Source {
             let message = format!("the source's path {:?} is not in commit {}", self.definition.path, commit.short());
             diagnostics.push(finding_in_file(&self.definition.path, codes::SOURCE_PATH, message));
         }
+        laps.lap("check");
         if has_errors(&diagnostics) {
             let reason = if path_missing { RefusalReason::PathMissing } else { RefusalReason::ParseError };
             self.snapshot = Some(snapshot);
             return Ok(Err(Refusal { reason, diagnostics }));
         }
-        match self.build(&report, &snapshot, mirror).await? {
+        let built = self.build(&report, &snapshot, mirror).await?;
+        laps.lap("build");
+        match built {
             Err(findings) => {
                 diagnostics.extend(findings);
                 self.snapshot = Some(snapshot);
                 Ok(Err(Refusal { reason: RefusalReason::ParseError, diagnostics }))
             }
-            Ok(desired) => self.apply(snapshot, &report, &desired, way, lint_commit, diagnostics).await,
+            Ok(desired) => self.apply(snapshot, &report, &desired, way, lint_commit, diagnostics, laps).await,
         }
     }
 
@@ -363,6 +407,7 @@ impl Source {
         way: Way,
         lint_commit: Option<CommitId>,
         mut diagnostics: Vec<Diagnostic>,
+        laps: &mut Laps,
     ) -> Result<Result<Step, Refusal>, RunError> {
         let shared = Arc::clone(&self.shared);
         let commit = snapshot.commit.clone();
@@ -393,7 +438,7 @@ impl Source {
             restores,
             diagnostics: &diagnostics,
         };
-        let (reason, findings) = match apply(writer, &application).await {
+        let (reason, findings) = match apply(writer, &application, laps).await {
             Ok(Outcome::Held(held)) => {
                 self.conditions = held.conditions;
                 self.snapshot = Some(snapshot);
@@ -409,6 +454,7 @@ impl Source {
                     revisions = applied.revisions,
                     devices = applied.devices.new_versions,
                     planning_ms = u64::try_from(applied.planning.as_millis()).unwrap_or(u64::MAX),
+                    took = %laps,
                     "Applied a commit"
                 );
                 let used: std::collections::HashSet<Digest> = desired.blobs.keys().copied().collect();

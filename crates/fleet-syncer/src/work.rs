@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fleet_pki::{CertificateAuthority, Lifetime};
-use fleet_runtime::{Backoff, CancellationToken, ErrorChain};
+use fleet_runtime::{Backoff, CancellationToken, ErrorChain, Pace};
 use fleet_store::{
     Channel, DeviceScope, Lease, ORIGIN_CONFIG, SourceRow, Store, StoreError, Ts, forget_positions_except,
     lock_device_changes, mark_all_devices_dirty, put_source, remove_source, unsettled_sources,
@@ -28,6 +28,9 @@ const DIRTY_BATCH: i64 = 5_000;
 const RUN_DEADLINE: Duration = Duration::from_secs(600);
 /// How long a burst of changes in a local repository is given to end.
 const SETTLE: Duration = Duration::from_millis(20);
+/// How many looks at one source wake-ups may cause at once, and how often one in the long run.
+const WOKEN_BURST: u32 = 3;
+const WOKEN_PERIOD: Duration = Duration::from_millis(500);
 
 /// Wakes the tasks.
 #[derive(Debug, Default)]
@@ -294,6 +297,7 @@ async fn source_loop(
 ) {
     let mut watching = None;
     let cap = Duration::from_secs(300).max(poll_interval);
+    let mut pace = Pace::new(WOKEN_BURST, WOKEN_PERIOD);
     let mut backoff = Backoff::new(Duration::from_secs(1), cap).expect("one second is no more than the cap");
     loop {
         if let (None, Some(path)) = (&watching, &local) {
@@ -321,7 +325,18 @@ async fn source_loop(
             () = token.cancelled() => return,
             () = tokio::time::sleep(delay) => {}
             () = wake.notified() => {
-                tokio::time::sleep(SETTLE).await;
+                let pause = SETTLE.max(pace.delay(Instant::now()));
+                tokio::select! {
+                    () = token.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                // Whoever woke meanwhile is served by the same look.
+                tokio::select! {
+                    biased;
+                    () = wake.notified() => {}
+                    () = std::future::ready(()) => {}
+                }
+                pace.take(Instant::now());
                 source.asked();
             }
         }

@@ -23,6 +23,7 @@ use crate::handlers::{csrs, decisions, devices, enrollments, events, manifests, 
 use crate::metrics::UserApiMetrics;
 use crate::permissions::Action;
 use crate::read_only;
+use crate::webhooks::{self, HintSender, Webhook, Webhooks};
 
 /// Settings of the users' interface.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct UserApiConfig {
     pub enrollment_certificate_life: Duration,
     /// How long an approval waits for the certificate before it answers without.
     pub approval_wait: Duration,
+    /// Who may announce that repositories changed.
+    pub webhooks: Vec<Webhook>,
 }
 
 impl UserApiConfig {
@@ -48,6 +51,7 @@ impl UserApiConfig {
             enrollment_ui_url: String::new(),
             enrollment_certificate_life: Duration::from_secs(365 * 24 * 60 * 60),
             approval_wait: Duration::from_secs(2),
+            webhooks: Vec::new(),
         }
     }
 }
@@ -65,6 +69,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: UserApiConfig,
     pub(crate) metrics: UserApiMetrics,
+    pub(crate) webhooks: Webhooks,
 }
 
 pub(crate) type Api = State<Arc<Inner>>;
@@ -92,7 +97,14 @@ impl UserApi {
         config: UserApiConfig,
         metrics: UserApiMetrics,
     ) -> Self {
-        Self(Arc::new(Inner { store, auth, ca, clock, config, metrics }))
+        let webhooks = Webhooks::new(&config.webhooks);
+        Self(Arc::new(Inner { store, auth, ca, clock, config, metrics, webhooks }))
+    }
+
+    /// The task that passes on what webhooks hint at; none when there are no webhooks.
+    pub fn hint_sender(&self) -> Option<HintSender> {
+        let inner = &self.0;
+        (!inner.config.webhooks.is_empty()).then(|| inner.webhooks.sender(inner.store.clone(), Inner::ORG))
     }
 
     /// All paths, below `/api/v1`, with the conventions of [`with_api_conventions`].
@@ -104,6 +116,7 @@ impl UserApi {
             .method_not_allowed_fallback(unknown_method)
             .layer(from_fn_with_state(Arc::clone(&inner), authenticate))
             .route("/auth/config", get(auth_config))
+            .route("/webhooks/{hook}", post(webhooks::receive))
             .with_state(Arc::clone(&inner));
         let pages = Router::new().route("/enroll/{name}", get(approve_page)).route("/manage/{name}", get(look_page));
         let counted = Router::new().nest("/api/v1", api).merge(pages).layer(from_fn_with_state(inner, count));

@@ -2,7 +2,7 @@
 //! Git: whoever tries to write it learns the repository, file and line where to. What may be written is listed in
 //! [`PERMITTED_WRITES`].
 //!
-//! - [`UserApi`] makes the router. It starts no tasks.
+//! - [`UserApi`] makes the router. It starts no tasks; [`HintSender`] is one to run when there are webhooks.
 //! - [`Authenticator`] recognises users by JWTs of the service's [`LocalIssuer`] and of OpenID Connect providers.
 //! - [`selector`] parses label and field selectors.
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ mod metrics;
 mod permissions;
 mod read_only;
 pub mod selector;
+mod webhooks;
 
 pub use api::{UserApi, UserApiConfig};
 pub use auth::{
@@ -22,3 +23,4 @@ pub use auth::{
 };
 pub use metrics::UserApiMetrics;
 pub use permissions::{Action, PERMITTED_WRITES, PermittedWrite};
+pub use webhooks::{HintSender, UnknownWebhookProvider, Webhook, WebhookProvider, WebhookSecret, WebhookSecretError};

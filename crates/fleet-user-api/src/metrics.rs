@@ -13,6 +13,7 @@ pub struct UserApiMetrics {
     requests: ByLabel,
     refused_tokens: Counter,
     writes: ByLabel,
+    webhook_requests: Family<[(&'static str, String); 2], Counter>,
 }
 
 impl UserApiMetrics {
@@ -26,6 +27,11 @@ impl UserApiMetrics {
             metrics.refused_tokens.clone(),
         );
         registry.register("writes", "Things that users wrote, by event reason", metrics.writes.clone());
+        registry.register(
+            "webhook_requests",
+            "Requests to webhooks by hook and result: accepted, unmatched, ping, ignored, refused, unread, limited, failed",
+            metrics.webhook_requests.clone(),
+        );
         metrics
     }
 
@@ -35,6 +41,10 @@ impl UserApiMetrics {
 
     pub(crate) fn refused_token(&self) {
         self.refused_tokens.inc();
+    }
+
+    pub(crate) fn webhook(&self, hook: &str, result: &'static str) {
+        self.webhook_requests.get_or_create(&[("hook", hook.to_owned()), ("result", result.to_owned())]).inc();
     }
 
     pub(crate) fn wrote(&self, reason: &str) {

@@ -25,6 +25,8 @@ pub enum Action {
     RequestEnrollmentCertificate,
     /// Have a source polled now.
     SyncSource,
+    /// Announce that repositories changed. No role gives it: each webhook has a secret of its own, and no user.
+    SendHint,
     /// Approve or reject a commit that waits for a person.
     DecideHold,
     /// Suspend a source, or resume it.
@@ -39,6 +41,7 @@ impl Action {
             Self::ReadService | Self::ReadEnrollment => &[Viewer, Operator, Installer, Admin],
             Self::ReadInventory => &[Viewer, Operator, Admin],
             Self::ReadRendered | Self::SyncSource => &[Operator, Admin],
+            Self::SendHint => &[],
             Self::DecideEnrollment | Self::RequestEnrollmentCertificate => &[Installer, Admin],
             Self::DecideHold | Self::SuspendSource => &[Admin],
         }
@@ -74,8 +77,9 @@ pub struct PermittedWrite {
     pub event_reasons: &'static [&'static str],
 }
 
-/// All that users may write. Every entry is authorised by its [`Action`] and recorded as an event with its actor.
-pub const PERMITTED_WRITES: [PermittedWrite; 7] = [
+/// All that users may write, and Git hosts. Every entry is authorised by its [`Action`] and, where it has reasons, recorded
+/// as an event with its actor.
+pub const PERMITTED_WRITES: [PermittedWrite; 8] = [
     PermittedWrite {
         method: Method::PUT,
         path: "/enrollmentrequests/{name}/approval",
@@ -118,4 +122,6 @@ pub const PERMITTED_WRITES: [PermittedWrite; 7] = [
         action: Action::SuspendSource,
         event_reasons: &["SourceResumed"],
     },
+    // It wakes sources and notes when; there may be many, so they are counted and no events.
+    PermittedWrite { method: Method::POST, path: "/webhooks/{name}", action: Action::SendHint, event_reasons: &[] },
 ];

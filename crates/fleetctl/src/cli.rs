@@ -173,6 +173,7 @@ In a build:
   fleetctl lint -o junit > lint.xml             Jenkins, GitLab, Azure Pipelines: test reports
   fleetctl lint -o json | jq .diagnostics       scripts
 
+Files that Git ignores are left out, unless they are named.
 A finding that is right as it is: `# fleetlint: ignore SB0505 -- why` on its line or the one above.
 Severities for the whole repository: .fleetlint.yaml at its root.
 

@@ -12,7 +12,7 @@ use clap::Args;
 use fleet_fmt::MAX_BYTES;
 use similar::TextDiff;
 
-use crate::output::printable;
+use crate::output::{count, printable};
 use crate::{Io, Outcome};
 use files::Candidate;
 
@@ -130,8 +130,4 @@ fn standard_input(args: &FmtArgs, io: &mut Io<'_>) -> anyhow::Result<Outcome> {
         io.out.write_all(laid_out.as_bytes())?;
     }
     Ok(if is_new && (args.check || args.diff) { Outcome::Negative } else { Outcome::Good })
-}
-
-fn count(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }

@@ -7,6 +7,7 @@ mod inventory;
 mod json;
 mod limits;
 mod markdown;
+mod masked;
 mod names;
 mod range;
 mod text;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use fleet_model::{DeviceName, Digest, Kind, LabelSelector, Labels};
+use fleet_model::{DeviceName, Digest, Kind, LabelSelector, Labels, ResourceName};
 use fleet_render::document::Outline;
 use fleet_render::plan::{self, Inventory, InventoryDevice, Outcome as Meant, Revision, State};
 use fleet_render::{InputKey, Rendered, Subject};
@@ -24,6 +24,8 @@ use crate::{Io, Outcome};
 
 /// A shorter beginning of a name could soon mean another device.
 const SHORTEST_NAME: usize = 6;
+/// The label that people know a device by.
+const ALIAS: &str = "alias";
 
 /// How documents are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -112,7 +114,11 @@ pub(crate) fn run(args: &RenderArgs, io: &mut Io<'_>) -> anyhow::Result<Outcome>
     }
     output.end(io)?;
     if shown == 0 {
-        writeln!(io.err, "note: no device is meant; name one, or write Device manifests")?;
+        let why = match args.selector {
+            Some(_) => "no device with a Device manifest has such labels",
+            None => "no device is meant; name one, or write Device manifests",
+        };
+        writeln!(io.err, "note: {why}")?;
     }
     Ok(if failed > 0 { Outcome::Negative } else { Outcome::Good })
 }
@@ -145,7 +151,14 @@ fn full_name(name: &str, state: &State, needs_manifest: bool) -> anyhow::Result<
         [] => {}
     }
     if let Err(error) = name.parse::<DeviceName>() {
-        bail!("{error}");
+        let has_alias = |labels: &Labels| labels.get(ALIAS).is_some_and(|alias| alias == name);
+        if state.devices.values().any(|device| has_alias(&device.labels)) {
+            bail!("{name:?} is a device's alias; write: fleetctl render -l {ALIAS}={name}");
+        }
+        // A device that is only thought of may have any name.
+        if needs_manifest || name.parse::<ResourceName>().is_err() {
+            bail!("{error}; devices are found by labels, too: fleetctl render -l {ALIAS}=…");
+        }
     }
     if needs_manifest {
         bail!("there is no Device manifest {name:?}; give the labels of the device: --label KEY=VALUE");

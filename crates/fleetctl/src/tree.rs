@@ -3,6 +3,7 @@
 
 mod checkout;
 pub(crate) mod clones;
+mod pins;
 pub(crate) mod place;
 mod revision;
 pub(crate) mod state;

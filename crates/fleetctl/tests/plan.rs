@@ -176,7 +176,7 @@ fn equal_changes_have_equal_digests_wherever_they_are_committed() {
 fn without_revisions_the_checkout_is_compared_with_where_it_left_origin() {
     let repo = changed();
     let (code, _, err) = plan(&repo, &[]);
-    assert!(code == 2 && err.contains("git fetch origin main"), "{err}");
+    assert!(code == 2 && err.contains("no remote named origin; name what to compare with: HEAD.."), "{err}");
     let bare = repo.bare_clone();
     repo.switch("main").git(&["remote", "add", "origin", &bare.url()]);
     // The branch of origin goes on without the change.
@@ -200,7 +200,10 @@ fn a_base_that_is_not_there_says_what_to_fetch() {
     let repo = repository();
     let (code, out, err) = plan(&repo, &["origin/main..HEAD"]);
     assert_eq!((code, out.as_str()), (2, ""));
-    assert!(err.contains("no revision \"origin/main\"; fetch it: git fetch origin main"), "{err}");
+    assert!(err.contains("no revision \"origin/main\"; name a branch"), "{err}");
+    repo.git(&["remote", "add", "origin", &repo.url()]);
+    let (_, _, err) = plan(&repo, &["origin/main..HEAD"]);
+    assert!(err.contains("fetch it: git fetch origin +main:refs/remotes/origin/main"), "{err}");
     let clone = repo.scratch().join("shallow");
     repo.commit("two");
     repo.git(&["clone", "--quiet", "--depth=1", &repo.url(), clone.to_str().unwrap()]);
@@ -295,7 +298,7 @@ fn devices_that_wait_say_for_what() {
     let (code, out, _) = plan(&repo, &["HEAD.."]);
     assert!(
         code == 0
-            && out.contains("4 devices wait: b100000000000000, b200000000000000, p100000000000000, r100000000000000")
+            && out.contains("4 devices wait and keep what they have: b100000000000000, b200000000000000, p100000000000000, r100000000000000")
             && out.contains("--repository configs=DIR"),
         "{out}"
     );

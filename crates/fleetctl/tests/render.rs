@@ -187,7 +187,16 @@ fn a_revision_is_rendered_and_not_the_checkout() {
         run(&["render", "--root", below.to_str().unwrap(), "--rev", "HEAD", "-o", "json", "solo000000000000"]);
     assert_eq!((code, out), (0, render(&repo, &["solo000000000000", "-o", "json"]).1), "{err}");
     let (code, _, err) = render(&repo, &["--rev", "release"]);
-    assert!(code == 2 && err.contains("git fetch origin release"), "{err}");
+    assert!(code == 2 && err.contains("no revision \"release\"; name a branch"), "{err}");
+}
+
+#[test]
+fn a_device_that_is_only_thought_of_may_have_any_name() {
+    let repo = repository();
+    let (code, out, err) = render(&repo, &["new-kiosk", "--label", "role=kiosk", "--label", "site=rome"]);
+    assert!(code == 0 && out.contains("device:   new-kiosk") && out.contains("fleet:    kiosk"), "{out}{err}");
+    let (code, _, err) = render(&repo, &["New Kiosk", "--label", "role=kiosk"]);
+    assert!(code == 2 && err.contains("not a key fingerprint"), "{err}");
 }
 
 #[test]

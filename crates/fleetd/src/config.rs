@@ -2,6 +2,7 @@
 
 mod fields;
 mod read;
+mod webhooks;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use fleet_runtime::LogFormat;
 use fleet_store::SourceDefinition;
 use fleet_syncer::GitCredential;
-use fleet_user_api::OidcConfig;
+use fleet_user_api::{OidcConfig, Webhook};
 use zeroize::Zeroizing;
 
 pub use read::{ENVIRONMENT, load};
@@ -43,6 +44,8 @@ pub struct Config {
     pub certificates: CertificateConfig,
     /// Where desired state comes from.
     pub sources: Vec<SourceDefinition>,
+    /// Who may announce that repositories changed.
+    pub webhooks: Vec<Webhook>,
 }
 
 /// The database.

@@ -213,6 +213,7 @@ impl Parts<'_> {
             agent_ca_pem,
             enrollment_ui_url: base_url(&self.config.user_api, bound),
             enrollment_certificate_life: self.config.certificates.enrollment,
+            webhooks: self.config.webhooks.clone(),
             ..UserApiConfig::new(agent_url)
         };
         let metrics = UserApiMetrics::new(registry.sub_registry_with_prefix("user_api"));
@@ -226,6 +227,9 @@ impl Parts<'_> {
         );
         let tls = self.tls(Audience::Users)?;
         let token = supervisor.shutdown();
+        if let Some(hints) = api.hint_sender() {
+            supervisor.spawn("webhook hints", hints.run(token.clone()));
+        }
         let limits = HttpLimits::default();
         supervisor.spawn("user interface", serve_tls(listener, tls.current(), api.router(), token.clone(), limits));
         supervisor.spawn("user interface certificate", tls.keep_fresh(token));

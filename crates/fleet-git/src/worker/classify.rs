@@ -59,6 +59,12 @@ pub(super) fn network(error: &gix::Error, url: &str, place: Where) -> GitError {
     GitError::new(kind, message.unwrap_or_else(|| format!("{url}: {} failed: {}", place.doing(), facts.chain())))
 }
 
+/// An answer of a host with this HTTP status. `url` is without credentials.
+pub(super) fn answered(status: u16, url: &str) -> GitError {
+    let (kind, message) = status_verdict(status, url);
+    GitError::new(kind, message.unwrap_or_default())
+}
+
 /// An error of a repository on disk.
 pub(crate) fn local(error: &gix::Error, doing: &str) -> GitError {
     let kind = if is_disk_trouble(error) { GitErrorKind::Other } else { GitErrorKind::Corrupt };

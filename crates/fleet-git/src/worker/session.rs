@@ -12,6 +12,7 @@ use gix::protocol::{Handshake, LsRefsCommand};
 use super::Timeouts;
 use super::activity::Activity;
 use super::classify::{self, Where};
+use super::quick::{self, Quick};
 use super::ssh;
 use super::upload_pack::UploadPack;
 use crate::error::{GitError, GitErrorKind};
@@ -40,11 +41,16 @@ pub(super) fn observe(
     activity: &Activity,
 ) -> Result<CommitId, GitError> {
     let revision = Revision::parse(revision)?;
-    remote.location()?;
+    let location = remote.location()?;
     let names = match revision {
         Revision::Commit(id) => return Ok(id),
         Revision::Refs(names) => names,
     };
+    if location == Location::Http
+        && let Quick::Commit(commit) = quick::ask(remote, &names, timeouts)?
+    {
+        return Ok(commit);
+    }
     let mut session = Session::open(remote, timeouts, activity)?;
     let id = session.resolve(&names, activity)?;
     session.close();
@@ -184,7 +190,7 @@ fn http_transport(remote: &Remote, timeouts: Timeouts) -> Result<Box<dyn Transpo
     Ok(transport)
 }
 
-fn header_safe<'a>(text: &'a str, what: &str) -> Result<&'a str, GitError> {
+pub(super) fn header_safe<'a>(text: &'a str, what: &str) -> Result<&'a str, GitError> {
     if text.is_empty() || text.bytes().any(|b| !(0x21..=0x7e).contains(&b)) {
         return Err(GitError::new(
             GitErrorKind::AuthFailed,
@@ -195,7 +201,7 @@ fn header_safe<'a>(text: &'a str, what: &str) -> Result<&'a str, GitError> {
 }
 
 /// What the HTTP client needs beyond gix' own settings.
-struct ClientSettings {
+pub(super) struct ClientSettings {
     certificates: Option<Vec<reqwest::Certificate>>,
     proxy: Option<reqwest::Proxy>,
     skip_verify: bool,
@@ -203,7 +209,7 @@ struct ClientSettings {
 }
 
 impl ClientSettings {
-    fn of(remote: &Remote, timeouts: Timeouts) -> Result<Self, GitError> {
+    pub(super) fn of(remote: &Remote, timeouts: Timeouts) -> Result<Self, GitError> {
         let bad = |what: &str, why: String| {
             GitError::other(format!("cannot use the {what} of {}: {why}", remote.display_url()))
         };
@@ -225,7 +231,7 @@ impl ClientSettings {
         Ok(Self { certificates, proxy, skip_verify: remote.https.skip_verify, timeouts })
     }
 
-    fn apply(&self, builder: reqwest::blocking::ClientBuilder) -> reqwest::blocking::ClientBuilder {
+    pub(super) fn apply(&self, builder: reqwest::blocking::ClientBuilder) -> reqwest::blocking::ClientBuilder {
         let mut builder = builder.connect_timeout(self.timeouts.connect).timeout(self.timeouts.no_progress);
         if let Some(certificates) = &self.certificates {
             builder = builder.tls_certs_only(certificates.iter().cloned());

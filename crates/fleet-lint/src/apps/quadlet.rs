@@ -8,7 +8,9 @@ use std::ops::Range;
 use super::content::Neutral;
 use super::unit::{Assignment, Unit, parse};
 use super::{AppFile, MAX_PROBLEMS, Part, Problem, clip, image_fault};
-use crate::codes;
+use fleet_model::Severity;
+
+use crate::codes::{self, Code};
 use crate::yaml;
 
 /// So many lines of one file that cannot be read are reported.
@@ -80,6 +82,25 @@ fn type_of(path: &str) -> Option<Type> {
     TYPES.into_iter().find(|known| known.extension() == extension)
 }
 
+/// Where in a value ` # ` begins what looks like a comment, outside quotes.
+fn trailing_comment(value: &str) -> Option<usize> {
+    let mut quote = None;
+    let mut before = ' ';
+    for (at, character) in value.char_indices() {
+        match (quote, character) {
+            (Some(open), _) if open == character && before != '\\' => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') if before != '\\' => quote = Some(character),
+            (None, '#') if at > 0 && before.is_whitespace() && value[at + 1..].starts_with([' ', '\t']) => {
+                return Some(at);
+            }
+            (None, _) => {}
+        }
+        before = character;
+    }
+    None
+}
+
 /// Checks the files of an inline quadlet application.
 pub(crate) fn check(files: &[AppFile<'_>]) -> Vec<Problem> {
     let mut app = App {
@@ -100,6 +121,8 @@ pub(crate) fn check(files: &[AppFile<'_>]) -> Vec<Problem> {
             continue;
         }
         if matches!(kind, Type::Build | Type::Artifact) {
+            // What is missing is most likely this file in another form.
+            has_workload = true;
             let message = format!("{:?}: `.{}` files are not run on devices", clip(file.path), kind.extension());
             let hint = "build the image in a pipeline and name it with `Image=`";
             app.problems.push(Problem::new(codes::BAD_APP_FILE, Part::Path(number), message).hint(hint));
@@ -140,7 +163,7 @@ struct App<'f, 'a> {
 }
 
 impl App<'_, '_> {
-    fn find(&mut self, code: codes::Code, number: usize, span: Range<usize>, message: String) -> &mut Problem {
+    fn find(&mut self, code: Code, number: usize, span: Range<usize>, message: String) -> &mut Problem {
         let message = format!("{}: {message}", clip(self.files[number].path));
         self.problems.push(Problem::new(code, Part::Text(number, span), message));
         self.problems.last_mut().expect("one was just pushed")
@@ -151,18 +174,21 @@ impl App<'_, '_> {
         for (span, why) in unit.faults.iter().take(MAX_FAULTS) {
             self.find(codes::UNIT_SYNTAX, number, span.clone(), (*why).to_owned());
         }
+        self.trailing_comments(number, &unit, source);
         let is_sure = !source.has_control() && !unit.is_open && unit.faults.is_empty();
         let own = kind.section();
+        let mut is_foreign = false;
         for section in &unit.sections {
             if section.name != own && TYPES.iter().any(|other| other.section() == section.name) {
                 let message =
                     format!("the section [{}] does not belong into a `.{}` file", section.name, kind.extension());
                 let hint = format!("move it into a `.{}` file", section.name.to_ascii_lowercase());
                 self.find(codes::UNIT_CONTENT, number, section.span.clone(), message).hint = Some(hint);
+                is_foreign = true;
             }
         }
         if !unit.sections.iter().any(|section| section.name == own) {
-            if is_sure {
+            if is_sure && !is_foreign {
                 let first = unit.sections.first().map_or(0..0, |section| section.span.clone());
                 let message = format!("a `.{}` file needs the section [{own}]", kind.extension());
                 self.find(codes::UNIT_CONTENT, number, first, message);
@@ -181,6 +207,25 @@ impl App<'_, '_> {
         }
         self.references(number, own, &unit);
         self.name(number, kind, &unit);
+    }
+
+    /// A `#` behind a value: what was meant as a comment is part of the value.
+    fn trailing_comments(&mut self, number: usize, unit: &Unit<'_>, source: &Neutral<'_>) {
+        let mut said = 0;
+        for entry in unit.sections.iter().flat_map(|section| &section.entries) {
+            // An image with a comment is no image, and is reported as such; in a description a `#` does no harm.
+            if matches!(entry.key, "Image" | "Description") || said >= MAX_FAULTS {
+                continue;
+            }
+            let Some(line) = source.text.get(entry.span.clone()) else { continue };
+            let Some(at) = trailing_comment(line) else { continue };
+            let span = entry.span.start + at..entry.span.end;
+            said += 1;
+            let message = format!("the `#` is no comment here but part of the value of `{}=`", clip(entry.key));
+            let code = Code { severity: Severity::Warning, ..codes::UNIT_SYNTAX };
+            self.find(code, number, span, message).hint =
+                Some("give the comment a line of its own, before this one; quote a `#` that is meant".to_owned());
+        }
     }
 
     /// `Image=` of a container or image file.
@@ -217,7 +262,11 @@ impl App<'_, '_> {
             } else {
                 image.span.clone()
             };
-            self.find(fault.code, number, span, fault.message).hint = fault.hint.map(str::to_owned);
+            let hint = match trailing_comment(name) {
+                Some(_) => Some("a comment needs a line of its own; here the `#` is part of the value"),
+                None => fault.hint,
+            };
+            self.find(fault.code, number, span, fault.message).hint = hint.map(str::to_owned);
         }
     }
 

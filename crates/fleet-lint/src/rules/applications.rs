@@ -83,7 +83,7 @@ pub(super) fn image(
 fn template(document: &Document<'_, '_>, pointer: &str, text: &str, findings: &mut Vec<Finding>) -> bool {
     let Err(error) = Template::parse(text) else { return true };
     let at = document.part_span(pointer, &error.span);
-    let hint = "write {{ \"{{\" }} for two literal braces";
+    let hint = "for braces that are meant for another program write {{ \"{{\" }}";
     findings.push(Finding::new(codes::BAD_TEMPLATE, at, error.message).at_pointer(pointer).hint(hint));
     false
 }

@@ -144,7 +144,7 @@ impl Rules<'_, '_, '_> {
         if let Err(error) = Template::parse(text) {
             // Within decoded base64 there is no place to point at, and `part_span` falls back to the whole.
             let at = self.document.part_span(pointer, &error.span);
-            let hint = "write {{ \"{{\" }} for two literal braces";
+            let hint = "for braces that are meant for another program write {{ \"{{\" }}";
             self.findings.push(Finding::new(codes::BAD_TEMPLATE, at, error.message).at_pointer(pointer).hint(hint));
         }
     }

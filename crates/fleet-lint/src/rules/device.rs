@@ -141,11 +141,15 @@ impl Rules<'_, '_, '_> {
             if sampling.is_none() {
                 self.findings.push(bad_duration(self.document, interval_pointer, interval));
             }
-            self.alerts(&format!("{below}/alertRules"), monitor.alert_rules(), sampling);
+            self.alerts(
+                &format!("{below}/alertRules"),
+                monitor.alert_rules(),
+                sampling.map(|seconds| (seconds, interval)),
+            );
         }
     }
 
-    fn alerts(&mut self, pointer: &str, rules: &[AlertRule], sampling: Option<u64>) {
+    fn alerts(&mut self, pointer: &str, rules: &[AlertRule], sampling: Option<(u64, &str)>) {
         let mut lines: HashMap<AlertSeverity, u32> = HashMap::new();
         for (at, rule) in rules.iter().enumerate() {
             let below = format!("{pointer}/{at}");
@@ -153,9 +157,9 @@ impl Rules<'_, '_, '_> {
                 (None, _) => {
                     self.findings.push(bad_duration(self.document, format!("{below}/duration"), &rule.duration));
                 }
-                (Some(duration), Some(sampling)) if duration <= sampling => {
+                (Some(duration), Some((sampling, interval))) if duration <= sampling => {
                     let message = format!(
-                        "the duration {:?} must be longer than the sampling interval, which is {sampling} s",
+                        "the duration {:?} must be longer than the sampling interval, which is {interval}",
                         clip(&rule.duration)
                     );
                     self.find(codes::BAD_MONITOR, format!("{below}/duration"), message).hint =

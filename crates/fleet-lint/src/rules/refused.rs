@@ -124,7 +124,7 @@ pub(crate) fn refused_fields(document: &Document<'_, '_>, kind: Kind, value: &Va
     let mut waiting = Vec::new();
     for row in TABLE.iter().filter(|row| row.kind == kind) {
         let mut found = Vec::new();
-        expand(value, row.pointer, String::new(), &mut found);
+        expand(value, row.pointer, &mut String::new(), &mut found);
         for (pointer, field) in found {
             if matches!(row.when, When::GivenForGit)
                 && value.pointer("/spec/type").is_none_or(|of_type| of_type != "git")
@@ -193,26 +193,36 @@ pub(super) fn scp_like(url: &str) -> Option<(&str, &str)> {
 }
 
 /// All values that a pointer with `*` leads to.
-fn expand<'v>(value: &'v Value, pattern: &str, at: String, found: &mut Vec<(String, &'v Value)>) {
+fn expand<'v>(value: &'v Value, pattern: &str, at: &mut String, found: &mut Vec<(String, &'v Value)>) {
     let Some(rest) = pattern.strip_prefix('/') else {
-        found.push((at, value));
+        found.push((at.clone(), value));
         return;
     };
     let (part, rest) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let length = at.len();
     match (part, value) {
         ("*", Value::Array(items)) => {
             for (index, item) in items.iter().enumerate() {
-                expand(item, rest, format!("{at}/{index}"), found);
+                at.push('/');
+                at.push_str(&index.to_string());
+                expand(item, rest, at, found);
+                at.truncate(length);
             }
         }
         ("*", Value::Object(fields)) => {
             for (key, field) in fields {
-                expand(field, rest, format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), found);
+                at.push('/');
+                at.push_str(&key.replace('~', "~0").replace('/', "~1"));
+                expand(field, rest, at, found);
+                at.truncate(length);
             }
         }
         (part, Value::Object(fields)) => {
             if let Some(field) = fields.get(part) {
-                expand(field, rest, format!("{at}/{part}"), found);
+                at.push('/');
+                at.push_str(part);
+                expand(field, rest, at, found);
+                at.truncate(length);
             }
         }
         (_, Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {}

@@ -109,7 +109,7 @@ impl Rules<'_, '_, '_> {
             let line = self.document.value_span(&below).line;
             if let Some(first) = lines.insert(key, line) {
                 let message = format!("the label key {:?} is given twice; the first is on line {first}", clip(key));
-                self.find(codes::BAD_ROLLOUT, below, message);
+                self.find(codes::DUPLICATE_ITEM, below, message);
             }
         }
     }

@@ -265,7 +265,8 @@ fn of_monitors(definition: &mut Value) {
 
 fn of_repositories(definition: &mut Value) {
     of_branches(definition, |name, field| match name {
-        "url" | "validationSuffix" => text(field, 1, 2048),
+        "url" => text(field, 1, 2048),
+        "validationSuffix" => field["maxLength"] = json!(2048),
         "registry" => text(field, 1, 269),
         _ => {}
     });

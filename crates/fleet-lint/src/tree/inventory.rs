@@ -13,8 +13,8 @@ use super::PlacedManifest;
 use crate::codes;
 use crate::finding::{Finding, Span};
 
-/// How many selectors are tried against labels in one tree; what is left then is not looked at.
-const MAX_TRIALS: usize = 5_000_000;
+/// How many parts of selectors are tried against labels in one tree; what is left then is not looked at.
+const MAX_TRIALS: usize = 20_000_000;
 /// How many devices without a fleet are named.
 const MAX_NOT_SELECTED: usize = 100;
 
@@ -148,6 +148,8 @@ struct Search<'s, 'm> {
     others: Vec<usize>,
     asked: BTreeSet<&'m str>,
     known: HashMap<Vec<(&'m str, &'m str)>, Rc<Selection>>,
+    /// How many parts the selector of each fleet has.
+    parts: Vec<usize>,
     trials: usize,
 }
 
@@ -161,6 +163,7 @@ impl<'s, 'm> Search<'s, 'm> {
             others: Vec::new(),
             asked: BTreeSet::new(),
             known: HashMap::new(),
+            parts: fleets.iter().map(|entry| parts(entry.selector)).collect(),
             trials: 0,
         };
         for (at, entry) in fleets.iter().enumerate() {
@@ -193,7 +196,8 @@ impl<'s, 'm> Search<'s, 'm> {
     fn search(&mut self, labels: &Labels, class: &[(&'m str, &'m str)]) -> Selection {
         let by_label = class.iter().filter_map(|label| self.by_label.get(label)).flatten();
         let candidates: Vec<usize> = by_label.chain(&self.others).copied().collect();
-        self.trials = self.trials.saturating_add(candidates.len());
+        let cost: usize = candidates.iter().map(|at| self.parts[*at]).sum();
+        self.trials = self.trials.saturating_add(cost);
         if self.trials > MAX_TRIALS {
             return Selection { certain: Vec::new(), is_possible: true };
         }
@@ -205,12 +209,18 @@ impl<'s, 'm> Search<'s, 'm> {
         let mut tried = 0;
         let is_possible = !certain.is_empty()
             || candidates.iter().chain(open).any(|at| {
-                tried += 1;
+                tried += self.parts[*at];
                 possibly_matches(selector(at), labels, self.given)
             });
         self.trials = self.trials.saturating_add(tried);
         Selection { certain, is_possible }
     }
+}
+
+/// How many comparisons a selector takes at most.
+fn parts(selector: &LabelSelector) -> usize {
+    let values = selector.match_expressions.iter().flatten().map(|e| 1 + e.values.as_ref().map_or(0, Vec::len));
+    1 + selector.match_labels.as_ref().map_or(0, BTreeMap::len) + values.sum::<usize>()
 }
 
 /// Whether the selector holds for a device that has at least these labels, whatever others it has.

@@ -3,7 +3,7 @@
 //! Said only of devices that one fleet certainly selects, and of labels that no enrolment policy of this repository
 //! gives. Templates are evaluated as for rendering, once for all devices whose inputs are equal.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fleet_model::Diagnostic;
 use fleet_render::{Subject, TemplateErrorKind};
@@ -15,6 +15,8 @@ use crate::finding::{Finding, Span};
 
 /// How much text is evaluated for one tree, in bytes; what is left then is not looked at.
 const MAX_EVALUATED: usize = 64 << 20;
+/// How many templates are looked at for devices in one tree; what is left then is not looked at.
+const MAX_LOOKS: usize = 10_000_000;
 /// What an evaluation costs beside its text.
 const EVALUATION: usize = 256;
 /// How many devices a finding names.
@@ -41,13 +43,22 @@ pub(super) fn check(inventory: &Inventory<'_>, diagnostics: &mut Vec<Diagnostic>
             by_fleet.entry(only).or_default().push(member);
         }
     }
-    let mut evaluated = 0;
+    let (mut evaluated, mut looks) = (0, 0);
     for (at, members) in by_fleet {
         let fleet = &inventory.fleets[at];
         let templates = &fleet.placed.parsed().label_templates;
         let mut lacks: BTreeMap<String, Lack<'_>> = BTreeMap::new();
         let mut known: HashMap<Key<'_>, Missing> = HashMap::new();
+        // Most devices have everything that any template of the fleet asks for.
+        let asked: BTreeSet<&String> =
+            templates.iter().flat_map(|template| &template.template.inputs().labels).collect();
+        let is_open = templates.iter().any(|template| template.template.inputs().all_labels);
         for member in &members {
+            let labels = &member.device.metadata.labels;
+            if looks > MAX_LOOKS || (!is_open && asked.iter().all(|label| labels.contains_key(*label))) {
+                continue;
+            }
+            looks += templates.len();
             let mut own: Vec<String> = Vec::new();
             for (number, template) in templates.iter().enumerate() {
                 if has_all(template, member) {

@@ -24,7 +24,12 @@ pub(crate) fn decode_documents(text: &str, file: &LoadedFile<'_>, is_json: bool)
     let mut readers = serde_yaml::Deserializer::from_str(text);
     // After its first error serde's reader stands anywhere, and asking it for more may panic.
     let mut in_step = true;
-    for document in &file.documents {
+    for (at, document) in file.documents.iter().enumerate() {
+        if file.stopped && at + 1 == file.documents.len() {
+            // Nothing is expected of it, and what made the one reader stop may keep the other one busy for long.
+            values.push(None);
+            continue;
+        }
         let reader = if in_step { readers.next() } else { None };
         let Some(reader) = reader else {
             if in_step {

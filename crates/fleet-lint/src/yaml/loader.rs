@@ -332,6 +332,7 @@ impl<'a> Loader<'a> {
         if let Some((end_line, end_column)) = end.filter(|end| *end > (span.line, span.column)) {
             (slot.span.end_line, slot.span.end_column) = (end_line, end_column);
         }
+        self.file.tree.index(node);
         self.sizes[node as usize] = size;
         if anchor != 0 {
             self.anchors.insert(anchor, node);

@@ -1,6 +1,7 @@
 //! The tree of places: nodes in one list, children by number, so that an alias shares its anchor's node.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use crate::finding::Span;
 
@@ -46,18 +47,44 @@ pub(crate) struct ScalarText<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     pub(crate) nodes: Vec<Node>,
+    /// Of large mappings: the numbers of their entries in the order of keys.
+    by_key: HashMap<u32, Box<[u32]>>,
 }
+
+/// Mappings with more entries than this are searched by halves.
+const LARGE: usize = 32;
 
 impl Tree {
     pub(crate) fn node(&self, id: u32) -> &Node {
         &self.nodes[id as usize]
     }
 
+    /// Prepares the search in a mapping that is complete.
+    pub(super) fn index(&mut self, mapping: u32) {
+        let NodeKind::Mapping(entries) = &self.node(mapping).kind else { return };
+        if entries.len() > LARGE {
+            let mut order: Vec<u32> = (0..).take(entries.len()).collect();
+            order.sort_by_key(|at| &entries[*at as usize].key);
+            self.by_key.insert(mapping, order.into_boxed_slice());
+        }
+    }
+
+    /// The first entry with `key` that is no merge key.
+    fn direct(&self, mapping: u32, entries: &'_ [Entry], key: &str) -> Option<usize> {
+        let is_it = |entry: &Entry| !entry.is_merge && &*entry.key == key;
+        let Some(order) = self.by_key.get(&mapping).filter(|_| entries.len() > LARGE) else {
+            return entries.iter().position(is_it);
+        };
+        let from = order.partition_point(|at| &*entries[*at as usize].key < key);
+        let same = order[from..].iter().map(|at| *at as usize).take_while(|at| &*entries[*at].key == key);
+        same.into_iter().find(|at| is_it(&entries[*at]))
+    }
+
     /// The entry of `key`: a direct one, else one that is merged in.
     fn entry(&self, mapping: u32, key: &str, fuel: u8) -> Option<&Entry> {
         let NodeKind::Mapping(entries) = &self.node(mapping).kind else { return None };
         let fuel = fuel.checked_sub(1)?;
-        entries.iter().find(|e| !e.is_merge && &*e.key == key).or_else(|| {
+        self.direct(mapping, entries, key).map(|at| &entries[at]).or_else(|| {
             entries.iter().filter(|e| e.is_merge).find_map(|merge| match &self.node(merge.value).kind {
                 NodeKind::Sequence(items) => items.iter().find_map(|item| self.entry(*item, key, fuel)),
                 NodeKind::Mapping(_) => self.entry(merge.value, key, fuel),

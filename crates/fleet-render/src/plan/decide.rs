@@ -10,12 +10,14 @@ use super::causes::causes;
 use super::documents::{DocumentId, Documents};
 use super::faces::Delta;
 use super::groups::{GroupKey, Grouping};
-use super::sides::{Holder, Side, Want};
+use super::sides::{Holder, Index, Indexed, Side, Want};
 use super::{Cause, DeviceCounts, DeviceView, Inventory, Plan, State, Summary, objects, radius, seal};
 
 pub(super) fn plan(current: &State, incoming: &State, inventory: &Inventory) -> Plan {
     let objects = objects::changes(current, incoming);
-    let mut run = Run::new(current, incoming, inventory);
+    let (before, after) = (Index::new(current), Index::new(incoming));
+    let (before, after) = (Indexed { state: current, index: &before }, Indexed { state: incoming, index: &after });
+    let mut run = Run::new(before, after, inventory);
     let enrolled = inventory.iter().filter(|(_, device)| device.enrolled).map(|(name, _)| name);
     let names: BTreeSet<&String> = enrolled.chain(current.devices.keys()).chain(incoming.devices.keys()).collect();
     for name in names {
@@ -36,14 +38,16 @@ pub(super) fn views(
     inventory: &Inventory,
     device: &str,
 ) -> (Option<DeviceView>, Option<DeviceView>) {
-    let (before, after) = sides(current, incoming, inventory, device);
+    let (before, after) = (Index::new(current), Index::new(incoming));
+    let (before, after) = (Indexed { state: current, index: &before }, Indexed { state: incoming, index: &after });
+    let (before, after) = sides(before, after, inventory, device);
     (before.map(Side::view), after.map(Side::view))
 }
 
 /// A device before and after.
 fn sides<'a>(
-    current: &'a State,
-    incoming: &'a State,
+    current: Indexed<'a>,
+    incoming: Indexed<'a>,
     inventory: &Inventory,
     device: &str,
 ) -> (Option<Side<'a>>, Option<Side<'a>>) {
@@ -51,7 +55,7 @@ fn sides<'a>(
     let present = known.and_then(|known| known.owner.as_deref());
     let before = Side::new(current, None, known, device, present);
     let present = before.as_ref().map_or(present, Side::owner);
-    let after = Side::new(incoming, Some(current), known, device, present);
+    let after = Side::new(incoming, Some(current.state), known, device, present);
     (before, after)
 }
 
@@ -73,8 +77,8 @@ struct Pending {
 }
 
 struct Run<'a> {
-    current: &'a State,
-    incoming: &'a State,
+    current: Indexed<'a>,
+    incoming: Indexed<'a>,
     inventory: &'a Inventory,
     documents: Documents<'a>,
     /// By the document before, when it is known, and the one after.
@@ -86,7 +90,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(current: &'a State, incoming: &'a State, inventory: &'a Inventory) -> Self {
+    fn new(current: Indexed<'a>, incoming: Indexed<'a>, inventory: &'a Inventory) -> Self {
         Self {
             current,
             incoming,
@@ -116,7 +120,7 @@ impl<'a> Run<'a> {
         let key = || GroupKey {
             owner_before: before.as_ref().and_then(Side::owner).map(str::to_owned),
             owner_after: after.owner().map(str::to_owned),
-            causes: causes(before.as_ref(), &after, self.current, self.incoming),
+            causes: causes(before.as_ref(), &after, self.current.state, self.incoming.state),
             before_known: before_id.is_some(),
             after_known: after_id.is_some(),
         };
@@ -192,8 +196,9 @@ impl<'a> Run<'a> {
         } else {
             self.devices.changed += 1;
             let fleet = key.owner_after.as_deref();
-            let has_policy =
-                fleet.and_then(|fleet| self.incoming.fleets.get(fleet)).is_some_and(|fleet| fleet.has_rollout_policy);
+            let has_policy = fleet
+                .and_then(|fleet| self.incoming.state.fleets.get(fleet))
+                .is_some_and(|fleet| fleet.has_rollout_policy);
             self.reach.changed(fleet, has_policy);
         }
         self.grouping.changed(key, delta, name);

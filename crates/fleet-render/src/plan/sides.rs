@@ -3,10 +3,32 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use fleet_model::Labels;
+use fleet_model::{LabelSelector, Labels};
 
 use super::{DeviceView, InventoryDevice, Outcome, Revision, State, Target};
-use crate::ownership::{Ownership, decide_owner, labels_in_force};
+use crate::ownership::{Ownership, SelectorIndex, decide_owner, labels_in_force};
+
+/// The fleets of a state, to be found by what they select.
+pub(super) struct Index<'a> {
+    fleets: Vec<(&'a str, Option<&'a LabelSelector>)>,
+    selectors: SelectorIndex,
+}
+
+impl<'a> Index<'a> {
+    pub(super) fn new(state: &'a State) -> Self {
+        let fleets: Vec<_> =
+            state.fleets.iter().map(|(name, fleet)| (name.as_str(), fleet.selector.as_ref())).collect();
+        let selectors = SelectorIndex::new(fleets.iter().map(|(_, selector)| *selector));
+        Self { fleets, selectors }
+    }
+}
+
+/// A state with its index.
+#[derive(Clone, Copy)]
+pub(super) struct Indexed<'a> {
+    pub(super) state: &'a State,
+    pub(super) index: &'a Index<'a>,
+}
 
 /// One device in one state.
 pub(super) struct Side<'a> {
@@ -41,22 +63,23 @@ impl<'a> Side<'a> {
     /// What `state` says of a device, or `None` when it is not known there. `present` is the fleet that owns it so far;
     /// fleets that wait fall back to what they are in `previous`.
     pub(super) fn new(
-        state: &'a State,
+        state: Indexed<'a>,
         previous: Option<&'a State>,
         known: Option<&InventoryDevice>,
         name: &str,
         present: Option<&str>,
     ) -> Option<Self> {
-        let manifest = state.devices.get(name);
+        let manifest = state.state.devices.get(name);
         if manifest.is_none() && !known.is_some_and(|device| device.enrolled) {
             return None;
         }
         let none = Labels::new();
         let labels =
             labels_in_force(known.map_or(&none, |device| &device.labels), manifest.map(|device| &device.labels));
-        let fleets = state.fleets.iter().map(|(name, fleet)| (name.as_str(), fleet.selector.as_ref()));
+        let candidates = state.index.selectors.candidates(&labels);
+        let fleets = candidates.into_iter().map(|place| state.index.fleets[place]);
         let ownership = decide_owner(&labels, fleets, present);
-        let fleet = ownership.owner.as_ref().and_then(|owner| state.fleets.get_key_value(owner));
+        let fleet = ownership.owner.as_ref().and_then(|owner| state.state.fleets.get_key_value(owner));
         let own = manifest.and_then(|device| device.target.as_ref());
         let (holder, target) = match (fleet, own) {
             (Some((name, fleet)), _) => (Holder::Fleet(name), Some(&fleet.target)),

@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 use fleet_git::{Limits, WorkerCommand, WorkerPool};
 use fleet_lint::{LintConfig, check_tree, has_errors};
@@ -138,7 +137,7 @@ impl World {
             restores: true,
             diagnostics: &[],
         };
-        match apply(writer, &application).await.unwrap() {
+        match apply(writer, &application, &mut crate::laps::Laps::start()).await.unwrap() {
             Outcome::Applied(applied) => applied,
             Outcome::Held(held) => panic!("{held:?}"),
         }
@@ -150,7 +149,7 @@ impl World {
         let stored = stored_manifests(&mut transaction, ORG, source).await.unwrap();
         let fleets = fleet_store::list_fleets(&mut transaction, ORG).await.unwrap();
         let planner = Planner { org: ORG, source, stored: &stored, fleets: &fleets, desired, cache: &self.cache };
-        planner.plan(&mut transaction).await.unwrap()
+        planner.start(&mut transaction).await.unwrap().finish().await.unwrap().0
     }
 
     /// All enrolled devices, as the API shows them.

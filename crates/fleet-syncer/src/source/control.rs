@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::{RunError, Source, Step, Way};
 use crate::conditions;
 use crate::guard::{MAX_LOST, Rewritten};
+use crate::laps::Laps;
 
 /// How old the noted time of the last poll may get before it is written again though nothing else changed.
 const POLL_NOTE_SECONDS: i64 = 30;
@@ -107,7 +108,7 @@ impl Source {
 
     /// Brings back what was in force. Where that cannot be read any more, the newest commit has to do.
     pub(super) async fn restore(&mut self, last: &CommitId) -> Result<(), RunError> {
-        match self.take(last, Way::Back).await {
+        match self.take(last, Way::Back, &mut Laps::start()).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(RunError::Git(_)) => {
                 warn!(source = self.definition.name, commit = %last, "Cannot bring back the commit applied last");

@@ -41,6 +41,7 @@ fn source(record: SourceRecord) -> Source {
             // Times with their fractions: whoever asked for a sync waits for them to change.
             applied_at: record.applied_at.map(|at| at.to_jiff().to_string()),
             last_polled_at: record.last_polled_at.map(|at| at.to_jiff().to_string()),
+            last_hint_at: record.last_hint_at.map(|at| at.to_jiff().to_string()),
             conditions: record.conditions.0,
             diagnostics: record.diagnostics.0,
             plan,

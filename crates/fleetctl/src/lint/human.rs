@@ -6,6 +6,7 @@ use std::io;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use anstyle::{AnsiColor, Style};
+use fleet_lint::codes;
 use fleet_model::Severity;
 
 use super::report::{Finding, Report, Suppressed, count, thousands};
@@ -94,7 +95,9 @@ fn finding_text(finding: &Finding, renderer: &Renderer) -> String {
     let number = usize::try_from(diagnostic.line).unwrap_or(1);
     let column = usize::try_from(diagnostic.column).unwrap_or(1);
     let origin = Origin::path(file.as_str()).line(number).char_column(column);
-    let excerpt = finding.source.as_ref().map(|source| source.excerpt(diagnostic));
+    // A build's log is read by more people than the repository: the line of a credential is not shown.
+    let shows_secret = [codes::CREDENTIAL.code, codes::SECRET_IN_CONTENT.code].contains(&diagnostic.code.as_str());
+    let excerpt = finding.source.as_ref().filter(|_| !shows_secret).map(|source| source.excerpt(diagnostic));
     let line = excerpt.as_ref().map(window);
     let mut group: Group<'_> = match &line {
         Some((line, begin, end)) => {

@@ -14,7 +14,7 @@ use fleet_model::Diagnostic;
 use super::report::{Finding, Report, Suppressed};
 use super::source::Source;
 use crate::cli::LintArgs;
-use crate::tree::{self, Tree};
+use crate::tree::{self, Tree, state};
 
 /// No configuration is read further, in bytes; the library says so of those that are too large.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -188,7 +188,11 @@ impl Input {
             }
             None => LintConfig::default(),
         };
-        let found = fleet_lint::check_tree(&self.tree.files, self.tree.all_paths.as_ref(), &config);
+        let mut found = fleet_lint::check_tree(&self.tree.files, self.tree.all_paths.as_ref(), &config);
+        if self.tree.all_paths.is_some() {
+            let unusable = state::unusable_files(&self.tree, &found);
+            found.diagnostics.extend(unusable);
+        }
         let mut sources = BTreeMap::new();
         let mut finding = |diagnostic| self.finding(diagnostic, &mut sources);
         report.findings.extend(found.diagnostics.into_iter().map(&mut finding));

@@ -1,5 +1,5 @@
 //! What changes on the devices of a group, with contents: differences of files and of applications. Contents that are
-//! secret are never looked at; contents that are no text are named with their sizes.
+//! secret are never looked at, credentials are masked, and contents that are no text are named with their sizes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use fleet_render::plan::{self, DeviceView, Group, Inventory, State};
 use serde_json::Value;
 use similar::TextDiff;
 
+use super::masked;
 use super::text::size;
 
 /// Contents above this are not compared line by line.
@@ -120,7 +121,7 @@ fn file(path: &str, before: Option<&OutlineFile>, after: Option<&OutlineFile>) -
         notes.push("secret, not shown".to_owned());
     } else if old != new {
         match (readable(&old), readable(&new)) {
-            (Ok(old), Ok(new)) => diff = unified(old, new),
+            (Ok(old), Ok(new)) => diff = unified(&masked::text(old), &masked::text(new)),
             (Err(why), _) | (_, Err(why)) => {
                 let len = |file: Option<&OutlineFile>| {
                     file.map(|file| size(u64::try_from(file.content.len()).unwrap_or(u64::MAX)))
@@ -152,7 +153,8 @@ fn readable(content: &[u8]) -> Result<&str, &'static str> {
 }
 
 fn yaml(name: &str, before: Option<&Value>, after: Option<&Value>) -> Part {
-    let text = |value: Option<&Value>| value.map(|value| serde_yaml::to_string(value).unwrap_or_default());
+    let text =
+        |value: Option<&Value>| value.map(|value| serde_yaml::to_string(&masked::value(value)).unwrap_or_default());
     let (old, new) = (text(before).unwrap_or_default(), text(after).unwrap_or_default());
     let (note, diff) = match (readable(old.as_bytes()), readable(new.as_bytes())) {
         (Ok(old), Ok(new)) => (None, unified(old, new)),
@@ -199,6 +201,20 @@ mod tests {
             let part = file("/k", Some(&made(b"PRIVATE", 0o400, old)), Some(&made(b"secret", 0o400, new)));
             assert_eq!((part.note.as_deref(), part.diff.as_str()), (Some("secret, not shown"), ""));
         }
+    }
+
+    #[test]
+    fn credentials_are_not_shown_though_that_they_change_is() {
+        let key = |body: &str| format!("a\n-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+        let part = file(
+            "/k",
+            Some(&made(key("ONE").as_bytes(), 0o600, false)),
+            Some(&made(key("TWO").as_bytes(), 0o600, false)),
+        );
+        assert!(part.diff.contains("\n a\n-[a private key, not shown: "), "{}", part.diff);
+        assert!(!part.diff.contains("ONE") && !part.diff.contains("TWO"), "{}", part.diff);
+        let app = yaml("x", None, Some(&serde_json::json!({"envVars": {"K": key("ONE")}})));
+        assert!(app.diff.contains("not shown") && !app.diff.contains("ONE"), "{}", app.diff);
     }
 
     #[test]

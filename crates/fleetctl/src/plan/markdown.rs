@@ -12,14 +12,16 @@ use super::{Report, words};
 
 /// The hidden text that a later comment finds its forerunner by.
 const MARK: &str = "fleetctl-plan";
+/// So much of the source's path is part of it.
+const MAX_MARK: usize = 200;
 /// So many objects are listed.
 const MAX_OBJECTS: usize = 40;
 /// So many names of a group are shown.
 const MAX_NAMES: usize = 8;
 /// So many sets of devices that get nothing new are shown, of each kind.
 const MAX_SETS: usize = 10;
-/// So many bytes of one difference are shown.
-const MAX_DIFF_BYTES: usize = 12_000;
+/// So many bytes of one difference are shown: the most that fits, from all that people read to none.
+const DIFF_BYTES: [usize; 4] = [12_000, 3_000, 800, 0];
 /// So many parts of a group are shown.
 const MAX_PARTS: usize = 60;
 /// What is kept free for the last lines.
@@ -34,12 +36,12 @@ pub(super) fn comment(report: &Report, most_bytes: usize) -> String {
     out.add(&still(report));
     let mut shown = 0;
     for (group, detail) in report.plan.groups.iter().zip(&report.details) {
-        let text = |with_diffs| {
-            format!("{}{}\n</details>\n", group_head(group, &report.names), group_body(group, detail, with_diffs))
-        };
-        let whole = text(true);
-        // A group that is too long is told without its differences.
-        if !out.add(&if out.fits(&whole) { whole } else { text(false) }) {
+        let text =
+            |most| format!("{}{}\n</details>\n", group_head(group, &report.names), group_body(group, detail, most));
+        // Of a group that is too long less of its differences is shown, in the end none.
+        let fitting = DIFF_BYTES.into_iter().map(text).find(|text| out.fits(text));
+        if !fitting.is_some_and(|text| out.add(&text)) {
+            out.cut = true;
             break;
         }
         shown += 1;
@@ -81,7 +83,16 @@ impl Capped {
 
 /// Text from outside as inline code; also fit for a table. Not longer than 200 characters.
 fn code(text: &str) -> String {
-    let text = line(text, 200);
+    code_of(text, 200)
+}
+
+/// The same for a sentence, which ends with what to do.
+fn sentence(text: &str) -> String {
+    code_of(text, 700)
+}
+
+fn code_of(text: &str, most: usize) -> String {
+    let text = line(text, most);
     if text.trim().is_empty() {
         return "` `".to_owned();
     }
@@ -116,7 +127,8 @@ fn fenced(language: &str, content: &str) -> String {
 
 fn head(report: &Report) -> String {
     let path = report.path.as_deref().unwrap_or_default();
-    let plain: String = path.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_')).collect();
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_');
+    let plain: String = path.chars().filter(is_plain).take(MAX_MARK).collect();
     let mark = if plain.is_empty() { MARK.to_owned() } else { format!("{MARK} {plain}") };
     let place = if path.is_empty() { String::new() } else { format!(" of {}", code(path)) };
     let mut text = format!("<!-- {mark} -->\n## Fleet plan{place}\n\n");
@@ -125,7 +137,7 @@ fn head(report: &Report) -> String {
     let (base, head) = (code(&report.range.base.to_string()), code(&report.range.head_name()));
     text.push_str(&format!("{base} → {head} · {}\n", words::inventory(report)));
     for remark in report.remarks.iter().take(5) {
-        text.push_str(&format!("\n> {}\n", code(remark)));
+        text.push_str(&format!("\n> {}\n", sentence(remark)));
     }
     text
 }
@@ -135,7 +147,7 @@ fn limits(report: &Report) -> String {
     for exceeded in &report.exceeded {
         text.push_str(&format!(
             "\n> **Too much for a commit that nobody approves:** it {}\n",
-            code(&exceeded.sentence)
+            sentence(&exceeded.sentence)
         ));
     }
     text.push_str("\n| reach | this change | of | allowed |\n|---|---:|---:|---:|\n");
@@ -177,7 +189,7 @@ fn still(report: &Report) -> String {
     let mut lines = Vec::new();
     for waiting in plan.waiting.iter().take(MAX_SETS) {
         let who = list(&waiting.devices);
-        lines.push(format!("- **{}**: {who}. {}", words::waits(waiting), code(&waiting.reason)));
+        lines.push(format!("- **{}**: {who}. {}", words::waits(waiting), sentence(&waiting.reason)));
     }
     let unmanaged = plan.unmanaged.iter().take(MAX_SETS).map(|one| (&one.devices, words::loses(one, code)));
     let moved = plan.reassigned.iter().take(MAX_SETS).map(|one| (&one.devices, words::reassigned(one, code)));
@@ -201,7 +213,7 @@ fn group_head(group: &Group, names: &Names) -> String {
     format!("\n<details><summary><b>{devices}{same}</b> ({}): {who}</summary>\n\n", html_code(&words::owner(group)))
 }
 
-fn group_body(group: &Group, detail: &Detail, with_diffs: bool) -> String {
+fn group_body(group: &Group, detail: &Detail, most: usize) -> String {
     let causes: Vec<String> = group.causes.iter().take(10).map(|cause| words::cause(cause, code)).collect();
     let mut text = format!("Why: {}\n", causes.join("; "));
     if let Some(unknown) = words::unknown(group) {
@@ -223,26 +235,26 @@ fn group_body(group: &Group, detail: &Detail, with_diffs: bool) -> String {
         };
         let note = part.note.as_deref().map(|note| format!(" ({})", code(note))).unwrap_or_default();
         text.push_str(&format!("\n{what} {kind}{}{note}\n", code(&part.name)));
-        if with_diffs && !part.diff.is_empty() {
-            text.push_str(&format!("\n{}", fenced("diff", &cut(&part.diff))));
+        if most > 0 && !part.diff.is_empty() {
+            text.push_str(&format!("\n{}", fenced("diff", &cut(&part.diff, most))));
         }
     }
     if parts.len() > MAX_PARTS {
         text.push_str(&format!("\n{} not shown\n", count(parts.len() - MAX_PARTS, "more change")));
     }
-    if !with_diffs {
+    if most == 0 && parts.iter().any(|(_, part)| !part.diff.is_empty()) {
         text.push_str("\nThe differences are too long for a comment; `fleetctl plan` shows them.\n");
     }
     text
 }
 
 /// The beginning of a difference, whole lines.
-fn cut(diff: &str) -> String {
-    if diff.len() <= MAX_DIFF_BYTES {
+fn cut(diff: &str, most: usize) -> String {
+    if diff.len() <= most {
         return diff.to_owned();
     }
     let mut end = 0;
-    for (at, _) in diff.match_indices('\n').take_while(|(at, _)| *at < MAX_DIFF_BYTES) {
+    for (at, _) in diff.match_indices('\n').take_while(|(at, _)| *at < most) {
         end = at + 1;
     }
     let more = diff[end..].lines().count();

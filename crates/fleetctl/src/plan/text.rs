@@ -30,7 +30,9 @@ pub(super) fn line(text: &str, most: usize) -> String {
 fn hides(character: char) -> bool {
     character.is_control()
         || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// `1 device`, `2 devices`.
@@ -89,6 +91,7 @@ mod tests {
     fn nothing_hides() {
         assert_eq!(visible("a\u{1b}[31m\u{202e}b\r\n\tc"), "a\\u{1b}[31m\\u{202e}b␍\n\tc");
         assert_eq!(line("a\nb\u{7}", 10), "a b\\u{7}");
+        assert_eq!(visible("a\u{e0041}\u{3164}\u{2800}"), "a\\u{e0041}\\u{3164}\\u{2800}");
         assert_eq!(line("abcdef", 3), "abc…");
     }
 

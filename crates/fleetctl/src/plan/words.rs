@@ -31,8 +31,8 @@ pub(super) fn devices(counts: &DeviceCounts) -> String {
     let more = [
         (new, "is new", "are new"),
         (waiting, "waits", "wait"),
-        (unmanaged, "loses its fleet", "lose their fleet"),
-        (removed, "is not known any more", "are not known any more"),
+        (unmanaged, "is left unmanaged", "are left unmanaged"),
+        (removed, "has no manifest any more", "have no manifest any more"),
     ];
     parts.extend(more.iter().filter(|(n, ..)| *n > 0).map(|(n, single, plural)| one(*n, single, plural)));
     parts.push(one(unchanged, "does not change", "do not change"));
@@ -118,24 +118,29 @@ pub(super) fn sign(change: Change) -> &'static str {
 
 /// What devices lose.
 pub(super) fn loses(unmanaged: &Unmanaged, quote: Quote) -> String {
-    match &unmanaged.owner_before {
-        Some(fleet) => {
-            format!("no fleet selects them any more (it was {}); they keep their last document", quote(fleet))
-        }
-        None => "their own specification is gone; they keep their last document".to_owned(),
+    let is_one = unmanaged.devices.len() == 1;
+    let keep = if is_one { "it keeps its last document" } else { "they keep their last documents" };
+    match (&unmanaged.owner_before, is_one) {
+        (Some(fleet), true) => format!("no fleet selects it any more (it was {}); {keep}", quote(fleet)),
+        (Some(fleet), false) => format!("no fleet selects them any more (it was {}); {keep}", quote(fleet)),
+        (None, true) => format!("its own specification is gone; {keep}"),
+        (None, false) => format!("their own specifications are gone; {keep}"),
     }
 }
 
 /// Who owned devices and who owns them now, while their documents stay.
 pub(super) fn reassigned(moved: &Reassigned, quote: Quote) -> String {
     let name = |owner: &Option<String>| owner.as_deref().map_or_else(|| "no fleet".to_owned(), quote);
-    format!("{} → {}, and their documents stay the same", name(&moved.owner_before), name(&moved.owner_after))
+    let same = if moved.devices.len() == 1 { "its document stays" } else { "their documents stay" };
+    format!("{} → {}, and {same} the same", name(&moved.owner_before), name(&moved.owner_after))
 }
 
-/// `2 devices wait, as before`.
+/// `2 devices wait, as before, and keep what they have`.
 pub(super) fn waits(waiting: &Waiting) -> String {
-    let wait = if waiting.devices.len() == 1 { "waits" } else { "wait" };
-    format!("{} {wait}{}", count(waiting.devices.len(), "device"), if waiting.already { ", as before" } else { "" })
+    let before = if waiting.already { ", as before," } else { "" };
+    let (wait, keep) =
+        if waiting.devices.len() == 1 { ("waits", "keeps what it has") } else { ("wait", "keep what they have") };
+    format!("{} {wait}{before} and {keep}", count(waiting.devices.len(), "device"))
 }
 
 /// How many are allowed, and why more may be harmless.

@@ -14,7 +14,7 @@ use fleet_model::Digest;
 
 use super::{Document, octal, other_parts};
 use crate::Io;
-use crate::output::one_line;
+use crate::output::{count, one_line};
 
 /// What shows that a directory was made here.
 const LIST: &str = "files.txt";
@@ -92,7 +92,8 @@ impl Target {
     /// When it cannot be said.
     pub(super) fn end(self, io: &mut Io<'_>) -> anyhow::Result<()> {
         let Self { directory, devices, files } = self;
-        Ok(writeln!(io.out, "wrote {files} files of {devices} devices below {}", directory.display())?)
+        let (files, devices) = (count(files, "file"), count(devices, "device"));
+        Ok(writeln!(io.out, "wrote {files} of {devices} below {}", directory.display())?)
     }
 }
 

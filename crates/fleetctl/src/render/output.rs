@@ -28,6 +28,9 @@ impl Output {
         Ok(match (args.output, &args.out, &args.devices[..]) {
             (RenderFormat::Files, Some(out), _) => Self::Files(Target::open(out, args.force)?),
             (RenderFormat::Files, None, _) => anyhow::bail!("-o files needs --out DIR"),
+            (RenderFormat::Yaml | RenderFormat::Json, Some(_), _) => {
+                anyhow::bail!("--out is for files: add -o files, or redirect the output")
+            }
             (RenderFormat::Yaml, ..) => Self::Yaml(false),
             (RenderFormat::Json, _, [_]) => Self::Bytes,
             (RenderFormat::Json, ..) => Self::Lines,

@@ -1,4 +1,4 @@
-//! Trees from a directory, as it lies there: with what is not committed, and what Git ignores.
+//! Trees from a directory, as it lies there: with what is not committed, without what Git ignores.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use fleet_git::EntryMode;
+use fleet_git::local::{Ignored, LocalRepository};
 use fleet_lint::MAX_FILE_BYTES;
 
 use super::{Entry, MAX_FILES, Origin, Tree, utf8};
@@ -44,9 +45,18 @@ pub(super) fn load_part(dir: &Path, named_root: Option<&Path>) -> anyhow::Result
 pub(super) fn load(root: &Path, below: &str, reuse: Option<&Tree>) -> anyhow::Result<Tree> {
     let outer = fs::canonicalize(root).with_context(|| format!("cannot read {}", root.display()))?;
     let mut tree = Tree::new(Origin::Checkout(outer.clone()), root.to_owned());
-    walk(&mut tree, &outer, "", 0)?;
+    // Outside Git nothing is ignored.
+    let repo = LocalRepository::discover(&outer).ok();
+    if repo.as_ref().is_some_and(|repo| repo.workdir().is_none()) {
+        bail!("{} lies in a bare repository, which has no checkout; name a revision: --rev REV", root.display());
+    }
+    let ignored = match &repo {
+        Some(repo) => ignored(repo, &outer)?,
+        None => None,
+    };
+    Walk { tree: &mut tree, root: &outer, ignored }.directory("", 0)?;
     if !below.is_empty() && !outer.join(below).is_dir() && tree.entries_below(below).next().is_none() {
-        bail!("there is no {below} in {}", root.display());
+        bail!("there is no {below} in {}; paths count from the root of the repository", root.display());
     }
     for (path, _) in tree.candidates(below) {
         let file = outer.join(&path);
@@ -56,6 +66,18 @@ pub(super) fn load(root: &Path, below: &str, reuse: Option<&Tree>) -> anyhow::Re
     tree.load_config()?;
     tree.all_paths = Some(tree.entries.keys().cloned().collect());
     Ok(tree)
+}
+
+/// What Git ignores below `root`, and where `root` lies in the checkout. None when it lies in what is ignored itself: who
+/// names such a directory means it.
+fn ignored<'a>(repo: &'a LocalRepository, root: &Path) -> anyhow::Result<Option<(Ignored<'a>, String)>> {
+    let Some(mut ignored) = repo.ignored()? else { return Ok(None) };
+    let below = repo.below_root(root)?;
+    if !below.is_empty() && ignored.is_ignored(&below, true)? {
+        return Ok(None);
+    }
+    let before = if below.is_empty() { below } else { format!("{below}/") };
+    Ok(Some((ignored, before)))
 }
 
 /// Reads single files as one tree, under other names than those they are read from.
@@ -81,45 +103,60 @@ pub(crate) fn load_text(name: &str, bytes: Vec<u8>) -> anyhow::Result<Tree> {
     Ok(tree)
 }
 
-/// Collects the files below `relative`. Symbolic links are listed, not followed; repositories inside are listed as the
-/// submodules they would be.
-fn walk(tree: &mut Tree, root: &Path, relative: &str, depth: usize) -> anyhow::Result<()> {
-    if depth > MAX_DEPTH {
-        bail!("{}: directories are nested deeper than {MAX_DEPTH}", root.join(relative).display());
-    }
-    let dir = root.join(relative);
-    let failed = || format!("cannot read directory {}", dir.display());
-    for entry in fs::read_dir(&dir).with_context(failed)? {
-        let entry = entry.with_context(failed)?;
-        let name = entry.file_name();
-        if name == ".git" {
-            continue;
+/// Collects files. Symbolic links are listed, not followed; repositories inside are listed as the submodules they would be.
+struct Walk<'a> {
+    tree: &'a mut Tree,
+    root: &'a Path,
+    /// What Git ignores, and what stands before a path to count it from the root of Git's checkout.
+    ignored: Option<(Ignored<'a>, String)>,
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, relative: &str, depth: usize) -> anyhow::Result<()> {
+        if depth > MAX_DEPTH {
+            bail!("{}: directories are nested deeper than {MAX_DEPTH}", self.root.join(relative).display());
         }
-        let name = name.to_str().with_context(|| format!("{}: the name is not UTF-8", entry.path().display()))?;
-        let path = if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
-        let kind = entry.file_type().with_context(failed)?;
-        let mode = if kind.is_dir() {
-            if !entry.path().join(".git").exists() {
-                walk(tree, root, &path, depth + 1)?;
+        let dir = self.root.join(relative);
+        let failed = || format!("cannot read directory {}", dir.display());
+        for entry in fs::read_dir(&dir).with_context(failed)? {
+            let entry = entry.with_context(failed)?;
+            let name = entry.file_name();
+            if name == ".git" {
                 continue;
             }
-            tree.remarks.push(format!("{path} is a repository of its own; it is not looked into"));
-            EntryMode::Submodule
-        } else if kind.is_symlink() {
-            EntryMode::Symlink
-        } else if kind.is_file() {
-            // Git knows one bit: whether the owner may run it.
-            let permissions = entry.metadata().with_context(failed)?.permissions();
-            if permissions.mode() & 0o100 == 0 { EntryMode::File } else { EntryMode::Executable }
-        } else {
-            continue;
-        };
-        tree.entries.insert(path, Entry { mode, blob: None });
-        if tree.entries.len() > MAX_FILES {
-            bail!("{}: more than {MAX_FILES} files", root.display());
+            let Some(name) = name.to_str() else {
+                bail!("{}: the name is not UTF-8; rename or remove the file", entry.path().display());
+            };
+            let path = if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
+            let kind = entry.file_type().with_context(failed)?;
+            if let Some((ignored, before)) = &mut self.ignored
+                && ignored.is_ignored(&format!("{before}{path}"), kind.is_dir())?
+            {
+                continue;
+            }
+            let mode = if kind.is_dir() {
+                if !entry.path().join(".git").exists() {
+                    self.directory(&path, depth + 1)?;
+                    continue;
+                }
+                self.tree.remarks.push(format!("{path} is a repository of its own; it is not looked into"));
+                EntryMode::Submodule
+            } else if kind.is_symlink() {
+                EntryMode::Symlink
+            } else if kind.is_file() {
+                // Git knows one bit: whether the owner may run it.
+                let permissions = entry.metadata().with_context(failed)?.permissions();
+                if permissions.mode() & 0o100 == 0 { EntryMode::File } else { EntryMode::Executable }
+            } else {
+                continue;
+            };
+            self.tree.entries.insert(path, Entry { mode, blob: None });
+            if self.tree.entries.len() > MAX_FILES {
+                bail!("{}: more than {MAX_FILES} files", self.root.display());
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// One manifest file, and no more of it than the library looks at.

@@ -86,7 +86,10 @@ impl Place {
     /// # Errors
     /// What cannot be read; a bare repository has no checkout.
     pub(crate) fn load_checkout(&self, reuse: Option<&Tree>) -> anyhow::Result<Tree> {
-        let root = self.root.as_deref().context("a bare repository has no checkout; name a revision")?;
+        let root = self
+            .root
+            .as_deref()
+            .context("a bare repository has no checkout; name a revision (plan BASE..HEAD, render --rev REV)")?;
         load_checkout(root, &self.below, reuse)
     }
 }

@@ -1,27 +1,25 @@
 //! From a tree to desired state: what the service would make of it, with the files of every `gitRef` pinned from the tree
 //! itself or from local clones of other repositories.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use fleet_git::EntryMode;
 use fleet_lint::codes::{self, Code};
 use fleet_lint::{LintConfig, PlacedManifest, TreeReport, check_tree};
 use fleet_model::{
     ConfigSource, DeviceSpec, Diagnostic, Digest, GitRef, Manifest, Repository, RepositorySpec, SELF_REPOSITORY,
+    Severity,
 };
 use fleet_render::plan::{DeviceState, FleetState, InputFacts, ObjectState, Revision, State, Target};
-use fleet_render::{PinnedFile, PinnedInputs, PinnedTree, Prepared, canonical, literal_prefix, tree_digest};
+use fleet_render::{PinnedInputs, Prepared, canonical, literal_prefix};
 
 use super::Tree;
 use super::clones::Clones;
+use super::pins::{Pinned, Unusable, files, own_files};
 
-/// The largest file in a config directory, as in the service.
-const MAX_FILE_BYTES: u64 = 8 << 20;
-/// The most bytes one `gitRef` may bring, as in the service.
-const MAX_INPUT_BYTES: u64 = 64 << 20;
-/// How a file looks whose contents are kept elsewhere by Git LFS.
-const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+/// What can be done about files that cannot be taken.
+const FIX: &str = "a gitRef takes regular files that Git itself holds: put the file in the place of a link or submodule, and \
+    take it out of Git LFS";
 
 /// What was made of a tree.
 #[derive(Debug)]
@@ -48,27 +46,33 @@ pub(crate) fn build(tree: &Tree, config: Option<&[u8]>, clones: &Clones) -> Buil
     let mut report = check_tree(&tree.files, tree.all_paths.as_ref(), &in_force);
     let mut findings = own;
     findings.append(&mut report.diagnostics);
+    let (state, unusable) = with_files(tree, clones, &report);
+    let mut more = not_said(unusable, &findings);
+    findings.append(&mut more);
+    Built { state, report, findings }
+}
+
+/// What the service would refuse although the manifests are good: files that cannot be brought to devices.
+pub(crate) fn unusable_files(tree: &Tree, report: &TreeReport) -> Vec<Diagnostic> {
+    not_said(with_files(tree, &Clones::default(), report).1, &report.diagnostics)
+}
+
+fn with_files(tree: &Tree, clones: &Clones, report: &TreeReport) -> (State, Vec<Diagnostic>) {
     let mut builder =
-        Builder { tree, clones, repositories: repositories(&report), known: HashMap::new(), findings: Vec::new() };
+        Builder { tree, clones, repositories: repositories(report), known: HashMap::new(), findings: Vec::new() };
     let mut state = State::default();
     for placed in &report.manifests {
         builder.add(placed, &mut state);
     }
-    findings.append(&mut builder.findings);
-    Built { state, report, findings }
+    (state, builder.findings)
 }
 
-/// Why a `gitRef` cannot be pinned.
-#[derive(Debug, Clone)]
-enum Unusable {
-    /// The tree itself is wrong.
-    Wrong(String),
-    /// Another repository is wrong, or is not here.
-    Elsewhere(String),
+/// Without findings at places of which an error is known: that says the same, and more.
+fn not_said(findings: Vec<Diagnostic>, known: &[Diagnostic]) -> Vec<Diagnostic> {
+    let errors = known.iter().filter(|finding| finding.severity == Severity::Error);
+    let said: HashSet<(&str, u32)> = errors.map(|finding| (finding.file.as_str(), finding.line)).collect();
+    findings.into_iter().filter(|finding| !said.contains(&(finding.file.as_str(), finding.line))).collect()
 }
-
-/// The files of a `gitRef`, where they come from, and their digest.
-type Pinned = (PinnedTree, String, Digest);
 
 struct Builder<'a> {
     tree: &'a Tree,
@@ -192,46 +196,6 @@ impl Builder<'_> {
     }
 }
 
-fn own_files(tree: &Tree, path: &str) -> Result<Pinned, Unusable> {
-    let made = match tree.commit() {
-        Some(commit) => files(tree, path, commit.short(), commit.as_str()),
-        None => files(tree, path, "the checkout", "the checkout"),
-    };
-    made.map_err(Unusable::Wrong)
-}
-
-/// The files at or below a path, in the service's own words where they cannot be used.
-fn files(tree: &Tree, path: &str, shown: &str, commit: &str) -> Result<Pinned, String> {
-    let mut files = Vec::new();
-    let mut total = 0_u64;
-    for (file, entry) in tree.entries_below(path) {
-        let mode = match entry.mode {
-            EntryMode::File => 0o644,
-            EntryMode::Executable => 0o755,
-            EntryMode::Symlink | EntryMode::Submodule => {
-                let what = "is a symbolic link or a submodule; only regular files can be brought to devices";
-                return Err(format!("{file} {what}"));
-            }
-        };
-        let content = tree.content(file, MAX_FILE_BYTES)?;
-        if content.starts_with(LFS_POINTER) {
-            return Err(format!("{file} is a Git LFS pointer; its contents are not in the repository"));
-        }
-        total = total.saturating_add(u64::try_from(content.len()).unwrap_or(u64::MAX));
-        if total > MAX_INPUT_BYTES {
-            return Err(format!("the files together have more than {MAX_INPUT_BYTES} bytes (reached at {file})"));
-        }
-        files.push(PinnedFile { path: file.to_owned(), mode, content: Arc::from(content) });
-    }
-    if files.is_empty() {
-        let at = if tree.commit().is_some() { format!("at commit {shown}") } else { format!("in {shown}") };
-        return Err(format!("path {path:?} holds no file {at}"));
-    }
-    let pinned = PinnedTree::new(files).map_err(|problem| problem.to_string())?;
-    let digest = tree_digest(&pinned);
-    Ok((pinned, commit.to_owned(), digest))
-}
-
 fn repositories(report: &TreeReport) -> BTreeMap<String, Result<(), String>> {
     let of = |repository: &Repository| {
         let name = repository.metadata.name.clone()?;
@@ -273,6 +237,6 @@ fn finding_at(placed: &PlacedManifest, code: Code, pointer: &str, message: Strin
         end_line,
         end_column,
         pointer: pointer.to_owned(),
-        hint: None,
+        hint: (code == codes::UNUSABLE_INPUT).then(|| FIX.to_owned()),
     }
 }

@@ -18,6 +18,7 @@ use serde_yaml::Value;
 use zeroize::Zeroizing;
 
 use super::fields::{Fields, Problems};
+use super::webhooks::read_webhooks;
 use super::{AuthConfig, CertificateConfig, Config, ConfigErrors, DatabaseConfig, GitConfig, ListenerConfig};
 
 /// Environment variables that take the place of values in the file, with what they set.
@@ -54,7 +55,7 @@ fn parse(file: &Path, text: &str, environment: &dyn Fn(&str) -> Option<String>) 
     let document: Value = serde_yaml::from_str(text)
         .map_err(|error| ConfigErrors { file: file.to_owned(), problems: vec![format!("not valid YAML: {error}")] })?;
     let document = overlay(document, environment);
-    let config = read(Fields::new("", document, &problems), file);
+    let config = read(Fields::new("", document, &problems), file, environment);
     let problems = problems.take();
     if problems.is_empty() { Ok(config) } else { Err(ConfigErrors { file: file.to_owned(), problems }) }
 }
@@ -78,7 +79,7 @@ fn overlay(document: Value, environment: &dyn Fn(&str) -> Option<String>) -> Val
     document
 }
 
-fn read(mut root: Fields, file: &Path) -> Config {
+fn read(mut root: Fields, file: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Config {
     let beside = file.parent().unwrap_or(Path::new("."));
     let data_dir = PathBuf::from(root.text("dataDir").unwrap_or_else(|| "/var/lib/fleetd".to_owned()));
     if !data_dir.is_absolute() {
@@ -103,6 +104,7 @@ fn read(mut root: Fields, file: &Path) -> Config {
     let git = read_git(root.section("git"), beside);
     let certificates = read_certificates(root.section("certificates"));
     let sources = read_sources(&mut root);
+    let webhooks = read_webhooks(&mut root, beside, environment);
     let config = Config {
         data_dir,
         log_level,
@@ -116,6 +118,7 @@ fn read(mut root: Fields, file: &Path) -> Config {
         git,
         certificates,
         sources,
+        webhooks,
     };
     root.finish();
     config
@@ -165,7 +168,7 @@ fn read_database(mut section: Fields, beside: &Path) -> DatabaseConfig {
     DatabaseConfig { url, max_connections: u32::try_from(max).unwrap_or(20) }
 }
 
-fn read_secret(section: &Fields, key: &str, file: &Path) -> Option<String> {
+pub(super) fn read_secret(section: &Fields, key: &str, file: &Path) -> Option<String> {
     match std::fs::read_to_string(file) {
         Ok(text) if text.trim().is_empty() => {
             section.problem(key, format_args!("{} is empty", file.display()));

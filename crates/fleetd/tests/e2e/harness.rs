@@ -139,6 +139,12 @@ impl Installation {
         }
         repo.commit("start");
         let source_url = repo.url();
+        Self::start_at(repo, &source_url, database, git_settings)
+    }
+
+    /// A service whose source is elsewhere. Further settings of the service may follow those below `git` on lines of their
+    /// own.
+    pub(crate) fn start_at(repo: GitRepo, source_url: &str, database: Database, git_settings: &str) -> Self {
         let mut installation = Self {
             dir: tempfile::Builder::new().prefix("shorebase-e2e").tempdir().unwrap(),
             repo,
@@ -146,7 +152,7 @@ impl Installation {
             service: None,
             addresses: None,
             git_settings: git_settings.to_owned(),
-            source_url,
+            source_url: source_url.to_owned(),
         };
         // The embedded database runs as another user, who must get through.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);

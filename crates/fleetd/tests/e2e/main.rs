@@ -13,3 +13,4 @@ mod holds;
 mod holds_durable;
 mod plans;
 mod repositories;
+mod webhooks;

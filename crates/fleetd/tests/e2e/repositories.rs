@@ -1,6 +1,7 @@
 //! Content from repositories that manifests name, and sources that ResourceSyncs bring in; over HTTPS with credentials.
 
 use fleet_test::git_server::GitServer;
+use fleet_test::ssh_server::SshServer;
 use fleet_test::{GitRepo, TestDatabase};
 
 use crate::commits::FILES;
@@ -127,4 +128,38 @@ fn a_repository_on_the_services_disk_needs_permission() {
         .then_some(())
     });
     assert_eq!(there.sql("select count(*) from desired.file_trees"), "0");
+}
+
+#[test]
+fn content_comes_over_ssh_with_an_encrypted_key() {
+    let shared = GitRepo::init();
+    shared.write("base/etc/shared.conf", "one\n");
+    shared.commit("one");
+    let server = SshServer::start().unwrap();
+    let url = server.url(shared.path());
+    let place = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = place.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let settings = format!(
+        "{{pollInterval: 1s, credentials: [{{urlPrefix: '{}', privateKeyFile: '{}', passphraseFile: '{}', knownHostsFile: '{}'}}]}}",
+        url.strip_suffix(shared.path().to_str().unwrap()).unwrap().to_owned() + "/",
+        file("key", &server.encrypted_key()),
+        file("passphrase", SshServer::PASSPHRASE),
+        file("known_hosts", server.known_hosts()),
+    );
+    let fleet = FILES[0].1.replace("          gitRef:\n            repository: .\n            path: config/kiosk\n",
+        "          gitRef:\n            repository: shared\n            targetRevision: main\n            path: /base\n");
+    let manifest = repository("shared", &url);
+    let files = [("fleets/kiosks.yaml", fleet.as_str()), FILES[3], ("repositories.yaml", manifest.as_str())];
+    let there = Installation::start_with(&files, Database::Own(TestDatabase::create()), &settings);
+    let device = there.start_device("kiosk-1");
+    device.wait_file("/etc/shared.conf", "one\n");
+    shared.write("base/etc/shared.conf", "two\n");
+    shared.commit("two");
+    device.wait_file("/etc/shared.conf", "two\n");
+    let log = there.service_log();
+    assert!(!log.contains(SshServer::PASSPHRASE) && !log.contains("PRIVATE KEY"), "a secret is in the log");
 }

@@ -1,7 +1,8 @@
 //! What the notation of a document gives away and its values do not: ambiguous scalars, keys given twice, merge keys,
 //! and how syntax errors are worded.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 
 use granit_parser::{ErrorKind, ScanError};
 
@@ -56,17 +57,22 @@ impl Loader<'_> {
     }
 
     pub(super) fn check_entries(&mut self, entries: &[Entry]) {
-        let mut seen = HashSet::new();
+        let mut seen: HashMap<&str, u32> = HashMap::new();
         let mut findings = Vec::new();
         for (at, entry) in entries.iter().enumerate() {
             // Small mappings are searched, large ones are hashed.
-            let is_new = if entries.len() <= 16 {
-                !entries[..at].iter().any(|earlier| earlier.key == entry.key)
+            let first = if entries.len() <= 16 {
+                entries[..at].iter().find(|earlier| earlier.key == entry.key).map(|earlier| earlier.key_span.line)
             } else {
-                seen.insert(&*entry.key)
+                match seen.entry(&entry.key) {
+                    Slot::Occupied(first) => Some(*first.get()),
+                    Slot::Vacant(place) => {
+                        place.insert(entry.key_span.line);
+                        None
+                    }
+                }
             };
-            if !is_new {
-                let first = entries.iter().find(|e| e.key == entry.key).map_or(0, |e| e.key_span.line);
+            if let Some(first) = first {
                 findings.push(Finding::new(
                     codes::DUPLICATE_KEY,
                     entry.key_span,
@@ -120,7 +126,13 @@ impl Loader<'_> {
             at = Span::at(at.line, column);
         }
         let finding = Finding::new(code, at, message);
-        self.fatal(if code == codes::TAB { finding.hint("indent with spaces") } else { finding });
+        self.fatal(match code {
+            codes::TAB => finding.hint("indent with spaces"),
+            codes::SYNTAX if finding.message.contains("anchor or alias") => {
+                finding.hint("quote a value that begins with `*` or `&`")
+            }
+            _ => finding,
+        });
     }
 }
 

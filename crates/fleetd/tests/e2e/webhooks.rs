@@ -1,0 +1,222 @@
+//! Webhooks as Git hosts send them: a push is applied at once though the next poll is minutes away.
+
+use std::time::{Duration, Instant};
+
+use fleet_pki::tls::{TlsTime, client_config};
+use fleet_test::git_server::GitServer;
+use fleet_test::{GitRepo, TestDatabase};
+use serde_json::{Value, json};
+
+use crate::commits::FILES;
+use crate::harness::{Database, Installation, eventually};
+
+const SECRET: &str = "an e2e secret of some length";
+
+/// A Git host over HTTPS with the bare repository that the service's only source is at; a poll comes every ten minutes.
+struct World {
+    there: Installation,
+    /// What people push from.
+    repo: GitRepo,
+    root: tempfile::TempDir,
+    url: String,
+    runtime: tokio::runtime::Runtime,
+    client: reqwest::Client,
+    _server: GitServer,
+}
+
+impl World {
+    fn start() -> Self {
+        let repo = GitRepo::init();
+        for (path, content) in FILES {
+            repo.write(path, content);
+        }
+        let first = repo.commit("first");
+        let root = tempfile::Builder::new().prefix("shorebase-git").tempdir().unwrap();
+        std::fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        repo.git(&["clone", "--quiet", "--bare", ".", root.path().join("fleet.git").to_str().unwrap()]);
+        let server = GitServer::start(root.path(), None).unwrap();
+        let url = server.https_url("fleet.git");
+        let (ca, secret) = (root.path().join("ca.pem"), root.path().join("secret"));
+        std::fs::write(&ca, server.ca_pem()).unwrap();
+        std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
+        let settings = format!(
+            "{{pollInterval: 10m, credentials: [{{urlPrefix: '{}', caFile: '{}'}}]}}\nwebhooks:\n- {{name: hub, provider: github, secretFile: '{}'}}",
+            url.strip_suffix("fleet.git").unwrap(),
+            ca.display(),
+            secret.display(),
+        );
+        let database = Database::Own(TestDatabase::create());
+        let there = Installation::start_at(GitRepo::init(), &url, database, &settings);
+        there.wait_applied(&first);
+        let ca = std::fs::read_to_string(there.ca_file()).unwrap();
+        let tls = client_config(&ca, None, &TlsTime::system()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = runtime.block_on(async {
+            reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(Duration::from_secs(10)).build().unwrap()
+        });
+        Self { there, repo, root, url, runtime, client, _server: server }
+    }
+
+    /// Changes a file and pushes it. Returns the commit.
+    fn push(&self, text: &str) -> String {
+        self.repo.write("config/kiosk/etc/motd", text);
+        let commit = self.repo.commit("change");
+        self.repo.git(&["push", "--quiet", self.root.path().join("fleet.git").to_str().unwrap(), "main"]);
+        commit
+    }
+
+    fn body(&self, name: &str) -> Vec<u8> {
+        json!({"ref": name, "repository": {"clone_url": self.url}}).to_string().into_bytes()
+    }
+
+    /// Sends a body as GitHub does. Status, answer, and how long that took.
+    fn send(&self, secret: &str, body: Vec<u8>) -> (u16, Value, Duration) {
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
+        let digits: String = aws_lc_rs::hmac::sign(&key, &body).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        let started = Instant::now();
+        self.runtime.block_on(async {
+            let request = self
+                .client
+                .post(format!("{}/api/v1/webhooks/hub", self.there.user_url()))
+                .header("x-github-event", "push")
+                .header("x-hub-signature-256", format!("sha256={digits}"))
+                .header("content-type", "application/json");
+            let answer = request.body(body).send().await.unwrap();
+            let (code, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+            (code, serde_json::from_str(&text).unwrap(), started.elapsed())
+        })
+    }
+
+    fn applied(&self) -> String {
+        self.there.sql("select applied_commit from desired.sources where name = 'main'")
+    }
+
+    /// The sum of the counters that begin so.
+    fn counted(&self, names: &[&str]) -> u64 {
+        let metrics = self.there.http_get("/metrics").unwrap();
+        let value = |line: &str| line.rsplit(' ').next()?.parse::<u64>().ok();
+        metrics.lines().filter(|line| names.iter().any(|name| line.starts_with(name))).filter_map(value).sum()
+    }
+
+    /// How often the source was looked at.
+    fn looks(&self) -> u64 {
+        self.counted(&[
+            "shorebase_syncer_sync_polls_unchanged_total",
+            "shorebase_syncer_sync_commits_applied_total",
+            "shorebase_syncer_sync_commits_refused_total",
+            "shorebase_syncer_sync_failures_total",
+        ])
+    }
+}
+
+#[test]
+fn a_signed_webhook_has_a_push_applied_and_a_forged_one_does_nothing() {
+    let world = World::start();
+    let before = world.applied();
+    let looks = world.looks();
+    let pushed = world.push("second\n");
+    let (code, answer, _) = world.send("another secret of some length", world.body("refs/heads/main"));
+    assert_eq!((code, &answer["kind"]), (401, &json!("Status")));
+    let (code, answer, _) = world.send(SECRET, world.body("refs/heads/feature"));
+    assert_eq!((code, &answer["result"]), (202, &json!("unmatched")));
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!((world.applied(), world.looks()), (before, looks), "nobody looked");
+    let (code, answer, _) = world.send(SECRET, world.body("refs/heads/main"));
+    assert_eq!((code, &answer["sources"]), (202, &json!(["main"])));
+    world.there.wait_applied(&pushed);
+    let source = world.there.object("sources", "main").unwrap();
+    assert!(source["status"]["lastHintAt"].is_string(), "{source}");
+    let told = world.there.fleetctl_ok(&["describe", "source", "main"]);
+    assert!(told.contains("lastHintAt"), "{told}");
+    assert!(!world.there.service_log().contains(SECRET));
+
+    // The branch is removed: the source says so, and keeps what it has.
+    world.repo.git(&[
+        "--git-dir",
+        world.root.path().join("fleet.git").to_str().unwrap(),
+        "update-ref",
+        "-d",
+        "refs/heads/main",
+    ]);
+    let mut gone: Value = serde_json::from_slice(&world.body("refs/heads/main")).unwrap();
+    gone["deleted"] = true.into();
+    assert_eq!(world.send(SECRET, gone.to_string().into_bytes()).0, 202);
+    eventually("the branch to be missed", || {
+        let source = world.there.object("sources", "main")?;
+        let conditions = source["status"]["conditions"].as_array()?.clone();
+        conditions.iter().any(|c| c["type"] == "SourceReachable" && c["reason"] == "RefMissing").then_some(())
+    });
+    assert_eq!(world.applied(), pushed);
+}
+
+#[test]
+fn a_burst_of_hints_makes_a_few_looks_and_the_last_push_is_not_lost() {
+    let world = World::start();
+    let looks = world.looks();
+    let started = Instant::now();
+    let mut pushed = String::new();
+    for round in 0..200 {
+        if round % 40 == 39 {
+            pushed = world.push(&format!("round {round}\n"));
+        }
+        let (code, answer, _) = world.send(SECRET, world.body("refs/heads/main"));
+        assert_eq!(code, 202, "{answer}");
+    }
+    let burst = started.elapsed();
+    world.there.wait_applied(&pushed);
+    let made = world.looks() - looks;
+    println!("200 hints in {burst:?}: {made} looks");
+    // Three at once and two a second; wait_applied took some time too.
+    let most = 4 + 2 * (started.elapsed().as_secs() + 1);
+    assert!(made >= 1 && made <= most, "{made} looks for 200 hints in {burst:?}, at most {most}");
+    assert_eq!(world.counted(&["shorebase_user_api_webhook_requests_total{hook=\"hub\",result=\"accepted\"}"]), 200);
+}
+
+#[test]
+fn a_push_that_a_proven_webhook_did_not_announce_is_counted() {
+    let world = World::start();
+    let missed = || world.counted(&["shorebase_syncer_webhook_missed_total"]);
+    let sync = |commit: &str| {
+        world.there.fleetctl_ok(&["sync", "main"]);
+        world.there.wait_applied(commit);
+    };
+    sync(&world.push("found by hand, and no webhook was ever seen\n"));
+    let announced = world.push("announced\n");
+    world.send(SECRET, world.body("refs/heads/main"));
+    world.there.wait_applied(&announced);
+    assert_eq!(missed(), 0);
+    // Further back than the slack for clocks that differ.
+    std::thread::sleep(Duration::from_millis(2_500));
+    world.there.fleetctl_ok(&["sync", "main", "--wait"]);
+    std::thread::sleep(Duration::from_millis(2_500));
+    world.there.fleetctl_ok(&["sync", "main", "--wait"]);
+    sync(&world.push("not announced\n"));
+    assert_eq!(missed(), 0, "it may still come");
+    std::thread::sleep(Duration::from_millis(5_100));
+    world.there.fleetctl_ok(&["sync", "main", "--wait"]);
+    eventually("the missed announcement to be counted", || (missed() == 1).then_some(()));
+}
+
+/// Prints how long it takes from `git push` to applied. Run it with `--run-ignored all --no-capture`.
+#[test]
+#[ignore = "a measurement"]
+fn measure_push_to_applied() {
+    let world = World::start();
+    let (mut answers, mut applied) = (Vec::new(), Vec::new());
+    for round in 0..50 {
+        let pushed = world.push(&format!("round {round}\n"));
+        let started = Instant::now();
+        let (code, _, took) = world.send(SECRET, world.body("refs/heads/main"));
+        assert_eq!(code, 202);
+        answers.push(took);
+        while world.applied() != pushed {
+            assert!(started.elapsed() < Duration::from_secs(20), "round {round}");
+        }
+        applied.push(started.elapsed());
+        std::thread::sleep(Duration::from_millis(600));
+    }
+    for (what, mut times) in [("answer", answers), ("push to applied", applied)] {
+        times.sort();
+        println!("{what}: p50 {:?}, p99 {:?}, longest {:?}", times[24], times[48], times[49]);
+    }
+}
