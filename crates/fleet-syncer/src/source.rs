@@ -119,6 +119,15 @@ pub(crate) struct Source {
     announcements: Announcements,
 }
 
+/// A commit without errors in it, and what is known of it.
+struct Checked {
+    snapshot: Snapshot,
+    report: TreeReport,
+    /// The commit whose lint configuration judged it, when that is another.
+    lint_commit: Option<CommitId>,
+    diagnostics: Vec<Diagnostic>,
+}
+
 impl Source {
     pub(crate) fn new(shared: Arc<Shared>, lease: Lease, row: SourceRow) -> Self {
         let definition = row.definition;
@@ -297,7 +306,10 @@ impl Source {
                 self.snapshot = Some(snapshot);
                 Ok(Err(Refusal { reason: RefusalReason::ParseError, diagnostics }))
             }
-            Ok(desired) => self.apply(snapshot, &report, &desired, way, lint_commit, diagnostics, laps).await,
+            Ok(desired) => {
+                let checked = Checked { snapshot, report, lint_commit, diagnostics };
+                self.apply(checked, &desired, way, laps).await
+            }
         }
     }
 
@@ -401,14 +413,12 @@ impl Source {
 
     async fn apply(
         &mut self,
-        snapshot: Snapshot,
-        report: &TreeReport,
+        checked: Checked,
         desired: &Desired,
         way: Way,
-        lint_commit: Option<CommitId>,
-        mut diagnostics: Vec<Diagnostic>,
         laps: &mut Laps,
     ) -> Result<Result<Step, Refusal>, RunError> {
+        let Checked { snapshot, report, lint_commit, mut diagnostics } = checked;
         let shared = Arc::clone(&self.shared);
         let commit = snapshot.commit.clone();
         let mut after = self.conditions.clone();
@@ -475,13 +485,13 @@ impl Source {
                         "{} {} is already defined by source {} at {}:{}",
                         place.kind, place.name, place.source, place.file, place.line
                     );
-                    self.conflict(report, place.kind, &place.name, message)
+                    self.conflict(&report, place.kind, &place.name, message)
                 });
                 (RefusalReason::OwnershipConflict, findings.collect::<Vec<_>>())
             }
             Err(ApplyError::SourceNameTaken(name)) => {
                 let message = format!("a source named {name} exists already; give this ResourceSync another name");
-                (RefusalReason::OwnershipConflict, vec![self.conflict(report, Kind::ResourceSync, &name, message)])
+                (RefusalReason::OwnershipConflict, vec![self.conflict(&report, Kind::ResourceSync, &name, message)])
             }
             Err(ApplyError::NothingLeft(count)) => {
                 let message = format!(
