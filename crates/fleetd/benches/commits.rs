@@ -152,6 +152,12 @@ fn report(title: &str, runs: &[(f64, f64, Value)]) {
 fn main() {
     let (database, repo) = (TestDatabase::create(), GitRepo::init());
     repo.write("fleets/0.yaml", fleet(0, "First"));
+    // Nobody is here to approve changes that reach far.
+    repo.write(
+        "limits.yaml",
+        "apiVersion: shorebase/v1alpha1\nkind: SyncPolicy\nmetadata: {name: limits}\nspec:\n  limits:\n    \
+         changedDevicesWithoutRollout: {percent: 100}\n    unmanagedDevices: {percent: 100}\n",
+    );
     let mut service = Service::start(&database, &repo);
     let first = repo.commit("first");
     service.applied(&first);

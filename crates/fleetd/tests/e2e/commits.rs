@@ -259,7 +259,7 @@ fn tables_dropped_under_a_running_service_come_back() {
     drop_tables(&there, "('desired')");
     let head = there.repo.head();
     eventually("desired state to come back", || {
-        let tables = there.sql("select count(*) from information_schema.tables where table_schema = 'desired'");
+        let tables = there.sql("select count(*) from information_schema.tables where table_schema = 'desired' and table_name = 'manifests'");
         let back = tables != "0" && there.sql("select count(*) from desired.manifests") == "2";
         back.then_some(())
     });
