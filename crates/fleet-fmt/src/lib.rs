@@ -2,7 +2,7 @@
 //! The values, their notation as text or number, the order of keys and every comment stay; the text of block scalars
 //! (`|`, `>`) is moved as a whole and never touched.
 //!
-//! [`format`] proves this before it answers: what it made is read again and compared. It is a pure function, knows
+//! [`format()`] proves this before it answers: what it made is read again and compared. It is a pure function, knows
 //! nothing of manifests and reads no files.
 #![forbid(unsafe_code)]
 
