@@ -25,9 +25,14 @@ pub fn askpass_main() -> Option<ExitCode> {
     Some(if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The files that one conversation needs; gone with it.
+/// Where the files of a conversation lie, below the directory for temporary files.
+const DIRECTORY: &str = "fleet-git-ssh-";
+
+/// The files that one conversation needs; gone with it. A worker that is killed leaves them behind, unlocked, and the
+/// next conversation of any worker removes them.
 pub(super) struct Material {
     _directory: tempfile::TempDir,
+    _lock: std::fs::File,
     key: PathBuf,
     known_hosts: PathBuf,
 }
@@ -51,11 +56,36 @@ impl Material {
         let failed = |error: std::io::Error| {
             GitError::other(format!("cannot write the SSH key of {url} to a temporary directory: {error}"))
         };
-        let directory = tempfile::Builder::new().prefix("fleet-git-ssh-").tempdir().map_err(failed)?;
+        remove_abandoned(&std::env::temp_dir());
+        let directory = tempfile::Builder::new().prefix(DIRECTORY).tempdir().map_err(failed)?;
+        let lock = std::fs::File::create_new(directory.path().join("lock")).map_err(failed)?;
+        try_lock(&lock).map_err(failed)?;
         let files = (directory.path().join("key"), directory.path().join("known_hosts"));
         write_private(&files.0, &[key.expose().trim_end(), "\n"]).map_err(failed)?;
         write_private(&files.1, &[known_hosts, "\n"]).map_err(failed)?;
-        Ok(Self { _directory: directory, key: files.0, known_hosts: files.1 })
+        Ok(Self { _directory: directory, _lock: lock, key: files.0, known_hosts: files.1 })
+    }
+}
+
+fn try_lock(file: &std::fs::File) -> std::io::Result<()> {
+    rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(Into::into)
+}
+
+/// Removes what killed workers of this user left in `below`: directories of ours that nobody holds the lock of.
+fn remove_abandoned(below: &Path) {
+    for entry in std::fs::read_dir(below).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(DIRECTORY))
+            && entry.metadata().is_ok_and(|facts| {
+                facts.is_dir() && std::os::unix::fs::MetadataExt::uid(&facts) == rustix::process::geteuid().as_raw()
+            });
+        // Without a lock file somebody is just making it.
+        let Some(lock) = is_ours.then(|| std::fs::File::open(entry.path().join("lock")).ok()).flatten() else {
+            continue;
+        };
+        if try_lock(&lock).is_ok() {
+            // What stays is tried again by the next conversation.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -204,6 +234,26 @@ mod tests {
         assert!(!line.contains("KEY") && !format!("{options:?}").contains("KEY"));
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&material.key).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn keys_that_a_killed_worker_left_are_removed_and_those_in_use_are_not() {
+        let below = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let directory = below.path().join(format!("{DIRECTORY}{name}"));
+            std::fs::create_dir(&directory).unwrap();
+            std::fs::write(directory.join("key"), "KEY").unwrap();
+            std::fs::write(directory.join("lock"), "").unwrap();
+            directory
+        };
+        let (abandoned, in_use) = (make("abandoned"), make("in-use"));
+        let held = std::fs::File::open(in_use.join("lock")).unwrap();
+        try_lock(&held).unwrap();
+        remove_abandoned(below.path());
+        assert!(!abandoned.exists() && in_use.join("key").exists());
+        drop(held);
+        remove_abandoned(below.path());
+        assert!(!in_use.exists());
     }
 
     #[test]
