@@ -11,12 +11,13 @@ mapfile -t all_targets < <(cd crates/fleet-fuzz/seeds && printf '%s\n' *)
 
 usage() {
     cat <<TEXT
-Usage: tests/fuzz.sh [--seconds N] [--target T]... [--build-only | --no-build]
+Usage: tests/fuzz.sh [--seconds N] [--seed N] [--target T]... [--build-only | --no-build]
 
 Builds crates/fleet-fuzz with coverage counters into target/fuzz (stable Rust, no sanitizer) and runs each target:
   ${all_targets[*]}
 
   --seconds N   how long each target runs (default: 60)
+  --seed N      begin from the same chance each time, and from the seeds alone: a gate that does not fail by luck
   --target T    only this target; may be given several times
   --build-only  build, run nothing
   --no-build    run what was built before
@@ -29,6 +30,7 @@ TEXT
 }
 
 seconds=60
+seed=
 targets=()
 run=yes
 build=yes
@@ -37,6 +39,11 @@ while [ $# -gt 0 ]; do
         --seconds)
             [[ ${2-} =~ ^[1-9][0-9]*$ ]] || die "--seconds takes a number"
             seconds=$2
+            shift
+            ;;
+        --seed)
+            [[ ${2-} =~ ^[1-9][0-9]*$ ]] || die "--seed takes a number"
+            seed=$2
             shift
             ;;
         --target)
@@ -80,6 +87,8 @@ failed=()
 for target in "${targets[@]}"; do
     corpus=$out/corpus/$target
     found=$out/found/$target
+    [ -z "$seed" ] || corpus=$out/seeded/$target
+    [ -z "$seed" ] || rm -rf "$corpus"
     mkdir -p "$corpus" "$found"
     longest=4096
     [ "$target" != manifest ] || longest=16384
@@ -88,7 +97,7 @@ for target in "${targets[@]}"; do
     (
         ulimit -s 2048
         FLEET_FUZZ_TARGET=$target exec "$program" "$corpus" "crates/fleet-fuzz/seeds/$target" \
-            -max_total_time="$seconds" -timeout=5 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=$longest \
+            ${seed:+-seed="$seed"} -max_total_time="$seconds" -timeout=5 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=$longest \
             -artifact_prefix="$found/" -print_final_stats=1 -verbosity=1
     ) >"$log" 2>&1 </dev/null
     status=$?

@@ -127,7 +127,7 @@ phase_shell() {
     mapfile -t scripts < <(git -c safe.directory='*' ls-files --cached --others --exclude-standard -- '*.sh' .ci/run)
     shellcheck -x "${scripts[@]}"
 }
-phase_fuzz() { tests/fuzz.sh --seconds "${FUZZ_SECONDS:-10}"; }
+phase_fuzz() { tests/fuzz.sh --seconds "${FUZZ_SECONDS:-10}" --seed "${FUZZ_SEED:-1}"; }
 
 # count FILE: "passed failed" of the test runners whose output it is.
 count() {
