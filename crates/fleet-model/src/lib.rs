@@ -59,7 +59,7 @@ pub use rollout::{Batch, BatchLimit, BatchSequence, DeviceSelection, DisruptionB
 pub use selector::{LabelSelector, MatchExpression, MatchOperator, SelectorError};
 pub use source::{
     AppliedPlan, AppliedPlanSpec, AppliedPlanStatus, ResumeSource, Source, SourceApproval, SourceDecision, SourceHold,
-    SourcePlan, SourceRejection, SourceSpec, SourceStatus, SourceSuspension, SuspendSource,
+    SourceDevices, SourcePlan, SourceRejection, SourceSpec, SourceStatus, SourceSuspension, SuspendSource,
 };
 pub use status_body::StatusBody;
 pub use sync_policy::{

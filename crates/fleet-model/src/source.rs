@@ -38,22 +38,42 @@ pub struct SourceSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
+    /// Where the newest commit stands, in a word: `Pending`, `Observed`, `Refused`, `Unverified`, `Held`, `Approved`,
+    /// `Suspended`, `RollingOut`, `Settled`.
+    #[serde(default)]
+    pub state: String,
     /// The newest commit seen at the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_commit: Option<String>,
+    /// The newest commit that satisfies the rules about signatures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_commit: Option<String>,
     /// The commit that the database holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_commit: Option<String>,
+    /// The newest applied commit that all devices concerned were healthy on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_commit: Option<String>,
+    /// Commits from the applied to the observed one. Absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind_by: Option<i64>,
+    /// How far the devices are with the applied commit.
+    #[serde(default)]
+    pub devices: SourceDevices,
     /// When it was applied (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_at: Option<String>,
+    /// Since when the settled commit is settled (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_at: Option<String>,
     /// When the host was last asked with success (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_polled_at: Option<String>,
     /// When a webhook last announced a change (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_hint_at: Option<String>,
-    /// `Ready`, `SourceReachable`, `Parsed`, `Held`, `Suspended`.
+    /// `Ready`, `Reconciling`, `Stalled`, `SourceReachable`, `Verified`, `Parsed`, `Held`, `Suspended`,
+    /// `InsecureTransport`.
     pub conditions: Vec<Condition>,
     /// Findings in the observed commit.
     #[serde(default)]
@@ -67,6 +87,18 @@ pub struct SourceStatus {
     /// Why nothing is applied for now, whatever it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<SourceSuspension>,
+}
+
+/// Devices that a source decides about: those of its fleets, and those it gives a specification of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceDevices {
+    /// All of them.
+    pub total: i64,
+    /// Those that have what the applied commit says, and are healthy.
+    pub updated: i64,
+    /// Those that cannot get there, or are in error.
+    pub failed: i64,
 }
 
 /// A commit that waits for a person.

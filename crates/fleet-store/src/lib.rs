@@ -18,6 +18,7 @@ mod lease;
 mod manifests;
 mod notify;
 mod plans;
+mod progress;
 pub mod read_devices;
 pub mod read_enrollments;
 pub mod read_events;
@@ -65,6 +66,9 @@ pub use manifests::{
 };
 pub use notify::{Channel, Listener};
 pub use plans::{KEEP_PLANS, PlanRow, record_plan};
+pub use progress::{
+    RolloutProgress, SourceProgress, record_behind, record_progress, rollout_progress, source_progress,
+};
 pub use signing_requests::{
     SignedRequest, has_revoked_certificate, insert_signed_request, is_certificate_revoked, lock_device_certificates,
     revoke_device_certificates,

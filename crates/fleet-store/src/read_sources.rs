@@ -4,7 +4,7 @@ use fleet_model::{Condition, Diagnostic, OrgId};
 use sqlx::PgPool;
 use sqlx::types::Json;
 
-use crate::{StoreResult, Ts};
+use crate::{RolloutProgress, StoreResult, Ts};
 
 /// A source: where it is and how far it is.
 #[derive(Debug, Clone)]
@@ -25,6 +25,14 @@ pub struct SourceRecord {
     pub applied_commit: Option<String>,
     /// When it was applied.
     pub applied_at: Option<Ts>,
+    /// The newest applied commit that all devices concerned were healthy on.
+    pub settled_commit: Option<String>,
+    /// Since when.
+    pub settled_at: Option<Ts>,
+    /// Commits from the applied to the observed one, as far as known.
+    pub behind_by: Option<i32>,
+    /// How far the devices are.
+    pub progress: RolloutProgress,
     /// When the host was last asked with success.
     pub last_polled_at: Option<Ts>,
     /// When a webhook last announced a change of it.
@@ -95,7 +103,8 @@ async fn select(pool: &PgPool, org: OrgId, name: Option<&str>) -> StoreResult<Ve
     let rows = sqlx::query!(
         r#"select s.name, s.origin, s.url, s.revision, s.path, s.observed_commit, s.applied_commit,
              s.applied_at as "applied_at: Ts", s.last_polled_at as "last_polled_at: Ts",
-             w.hinted_at as "last_hint_at?: Ts",
+             w.hinted_at as "last_hint_at?: Ts", s.settled_commit, s.settled_at as "settled_at: Ts", s.behind_by,
+             s.devices, s.devices_updated, s.devices_failed,
              s.conditions as "conditions: Json<Vec<Condition>>", s.diagnostics as "diagnostics: Json<Vec<Diagnostic>>",
              p.digest as "plan_digest?", p.summary as "plan_summary?",
              h.commit_id as "held_commit?", h.digest as "held_digest?", h.reason as "held_reason?",
@@ -141,6 +150,14 @@ async fn select(pool: &PgPool, org: OrgId, name: Option<&str>) -> StoreResult<Ve
             observed_commit: row.observed_commit,
             applied_commit: row.applied_commit,
             applied_at: row.applied_at,
+            settled_commit: row.settled_commit,
+            settled_at: row.settled_at,
+            behind_by: row.behind_by,
+            progress: RolloutProgress {
+                devices: row.devices,
+                updated: row.devices_updated,
+                failed: row.devices_failed,
+            },
             last_polled_at: row.last_polled_at,
             last_hint_at: row.last_hint_at,
             conditions: row.conditions,

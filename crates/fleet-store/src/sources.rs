@@ -93,7 +93,8 @@ pub async fn put_source(connection: &mut PgConnection, org: OrgId, source: &Sour
         "insert into desired.sources (org_id, name, origin, url, revision, path) values ($1, $2, $3, $4, $5, $6)
          on conflict (org_id, name) do update
            set origin = excluded.origin, url = excluded.url, revision = excluded.revision, path = excluded.path,
-               applied_commit = null, observed_commit = null
+               applied_commit = null, observed_commit = null, settled_commit = null, settled_at = null,
+               behind_by = null, devices = 0, devices_updated = 0, devices_failed = 0
            where (sources.origin, sources.url, sources.revision, sources.path)
                  is distinct from (excluded.origin, excluded.url, excluded.revision, excluded.path)",
         org.as_uuid(),
@@ -272,7 +273,7 @@ pub async fn record_applied(
     sqlx::query!(
         "update desired.sources
          set observed_commit = $3, applied_commit = $3, applied_at = $4, last_polled_at = $4, conditions = $5,
-             diagnostics = $6
+             diagnostics = $6, behind_by = 0
          where org_id = $1 and name = $2",
         org.as_uuid(),
         source.name,

@@ -99,7 +99,7 @@ impl Type {
         let mut header = match self {
             Self::Device => vec!["NAME", "ALIAS", "OWNER", "VERSION", "UPDATED", "STATUS", "LAST SEEN"],
             Self::Fleet => vec!["NAME", "OWNER", "REVISION", "VALID", "DEVICES"],
-            Self::Source => vec!["NAME", "REVISION", "OBSERVED", "APPLIED", "READY", "MESSAGE"],
+            Self::Source => vec!["NAME", "REVISION", "STATE", "OBSERVED", "APPLIED", "SETTLED", "BEHIND", "READY", "MESSAGE"],
             Self::EnrollmentRequest => vec!["NAME", "ALIAS", "DECISION", "BY", "CERTIFICATE", "AGE"],
             Self::Event => vec!["AGE", "TYPE", "REASON", "OBJECT", "ACTOR", "MESSAGE"],
             Self::Repository => vec!["NAME", "TYPE", "URL", "ACCESSIBLE"],
@@ -112,7 +112,7 @@ impl Type {
         if wide {
             match self {
                 Self::Device => header.extend(["APPLICATIONS", "COMMIT", "LABELS"]),
-                Self::Source => header.extend(["URL", "PATH", "POLLED"]),
+                Self::Source => header.extend(["VERIFIED", "DEVICES", "URL", "PATH", "POLLED"]),
                 Self::Fleet => header.extend(["COMMIT", "DEFINED IN"]),
                 Self::EnrollmentRequest => header.push("LABELS"),
                 Self::Repository | Self::ResourceSync => header.push("DEFINED IN"),
@@ -266,11 +266,17 @@ impl View<'_> {
         // A word that says more than `False`.
         let waits = ["Suspended", "Held"].into_iter().find(|kind| self.condition(kind).0 == "True");
         let (ready, message) = waits.map_or((ready, message), |kind| (kind.to_owned(), self.condition(kind).1));
+        // A commit stays in force while its host is away: that is not the whole story then.
+        let (reachable, why) = self.condition("SourceReachable");
+        let message = if ready == "True" && reachable == "False" { why } else { message };
         vec![
             self.name(),
             self.text("/spec/revision"),
+            self.text("/status/state"),
             short(&self.text("/status/observedCommit")),
             short(&self.text("/status/appliedCommit")),
+            short(&self.text("/status/settledCommit")),
+            self.text("/status/behindBy"),
             ready,
             message,
         ]
@@ -312,7 +318,16 @@ impl View<'_> {
                 short(&self.annotation(annotations::COMMIT)),
                 self.labels("/metadata/labels"),
             ],
-            Type::Source => vec![self.text("/spec/url"), self.text("/spec/path"), self.since("/status/lastPolledAt")],
+            Type::Source => vec![
+                short(&self.text("/status/verifiedCommit")),
+                match self.text("/status/devices/total").as_str() {
+                    "" => String::new(),
+                    total => format!("{}/{total}", self.text("/status/devices/updated")),
+                },
+                self.text("/spec/url"),
+                self.text("/spec/path"),
+                self.since("/status/lastPolledAt"),
+            ],
             Type::Fleet => vec![short(&self.annotation(annotations::COMMIT)), defined()],
             Type::EnrollmentRequest => vec![self.labels("/spec/labels")],
             Type::Repository | Type::ResourceSync => vec![defined()],

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use fleet_http::{ApiError, json};
 use fleet_model::{
-    ObjectMeta, ResourceList, SHOREBASE_API_VERSION, Source, SourceDecision, SourceHold, SourcePlan, SourceSpec,
+    ObjectMeta, ResourceList, SHOREBASE_API_VERSION, Source, SourceDecision, SourceDevices, SourceHold, SourcePlan, SourceSpec,
     SourceStatus, SourceSuspension,
 };
 use fleet_store::read_sources::{self, HoldRecord, SourceRecord};
@@ -18,6 +18,9 @@ use crate::handlers::whole_seconds;
 use crate::listing::{Params, envelope};
 use crate::permissions::Action;
 
+mod state;
+use state::Facts;
+
 fn source(record: SourceRecord) -> Source {
     let plan = match (&record.applied_commit, &record.plan_digest, record.plan_summary) {
         (Some(commit), Some(digest), Some(summary)) => {
@@ -25,6 +28,23 @@ fn source(record: SourceRecord) -> Source {
         }
         (_, _, _) => None,
     };
+    // Times with their fractions: whoever asked for a sync waits for them to change.
+    let exact = |at: Option<fleet_store::Ts>| at.map(|at| at.to_jiff().to_string());
+    let (applied_at, settled_at) = (exact(record.applied_at), exact(record.settled_at));
+    let facts = Facts {
+        observed: record.observed_commit.as_deref(),
+        applied: record.applied_commit.as_deref().zip(applied_at.as_deref()),
+        settled: record.settled_commit.as_deref().zip(settled_at.as_deref()),
+        progress: record.progress,
+        held: record.held.as_ref().map(|held| {
+            (held.commit_id.as_str(), held.decision.as_ref().is_some_and(|(approved, ..)| *approved))
+        }),
+        suspended: record.suspended.is_some(),
+        conditions: &record.conditions.0,
+    };
+    let (state, derived) = (facts.state(), facts.conditions());
+    let mut conditions = record.conditions.0.clone();
+    conditions.extend(derived);
     Source {
         api_version: SHOREBASE_API_VERSION.to_owned(),
         kind: "Source".to_owned(),
@@ -36,13 +56,22 @@ fn source(record: SourceRecord) -> Source {
             origin: record.origin,
         },
         status: SourceStatus {
+            state: state.to_owned(),
             observed_commit: record.observed_commit,
+            verified_commit: None,
             applied_commit: record.applied_commit,
-            // Times with their fractions: whoever asked for a sync waits for them to change.
-            applied_at: record.applied_at.map(|at| at.to_jiff().to_string()),
-            last_polled_at: record.last_polled_at.map(|at| at.to_jiff().to_string()),
-            last_hint_at: record.last_hint_at.map(|at| at.to_jiff().to_string()),
-            conditions: record.conditions.0,
+            settled_commit: record.settled_commit,
+            behind_by: record.behind_by.map(i64::from),
+            devices: SourceDevices {
+                total: record.progress.devices,
+                updated: record.progress.updated,
+                failed: record.progress.failed,
+            },
+            applied_at,
+            settled_at,
+            last_polled_at: exact(record.last_polled_at),
+            last_hint_at: exact(record.last_hint_at),
+            conditions,
             diagnostics: record.diagnostics.0,
             plan,
             held: record.held.and_then(held),
