@@ -58,8 +58,8 @@ pub use repository::{
 pub use rollout::{Batch, BatchLimit, BatchSequence, DeviceSelection, DisruptionBudget, RolloutPolicy};
 pub use selector::{LabelSelector, MatchExpression, MatchOperator, SelectorError};
 pub use source::{
-    AppliedPlan, AppliedPlanSpec, AppliedPlanStatus, ResumeSource, Source, SourceApproval, SourceDecision, SourceHold,
-    SourceDevices, SourcePlan, SourceRejection, SourceSpec, SourceStatus, SourceSuspension, SuspendSource,
+    AppliedPlan, AppliedPlanSpec, AppliedPlanStatus, ResumeSource, Source, SourceApproval, SourceDecision,
+    SourceDevices, SourceHold, SourcePlan, SourceRejection, SourceSpec, SourceStatus, SourceSuspension, SuspendSource,
 };
 pub use status_body::StatusBody;
 pub use sync_policy::{

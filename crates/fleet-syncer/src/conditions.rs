@@ -1,7 +1,8 @@
 //! Conditions of a source: whether its host answers, whether its newest commit could be read, whether it is applied, and
 //! whether it waits for a person.
 
-use fleet_git::{GitError, GitErrorKind};
+use fleet_git::{GitError, GitErrorKind, Remote};
+use fleet_lint::codes;
 use fleet_model::{CommitId, Condition, ConditionStatus, Diagnostic, Digest, Severity, set_condition};
 use fleet_store::Suspension;
 
@@ -48,6 +49,21 @@ fn git_reason(kind: GitErrorKind) -> &'static str {
     }
 }
 
+/// Whether the host proves who it is. Sources whose hosts always did do not speak of it.
+pub(crate) fn transport(conditions: &mut Vec<Condition>, remote: &Remote, now: &str) {
+    if remote.https.skip_verify || remote.ssh.skip_verify {
+        let message = "the host's identity is not checked (skipServerVerification): anybody on the way can change what is applied";
+        let insecure = Condition::new("InsecureTransport", ConditionStatus::True, "VerificationSkipped", message, now);
+        set_condition(conditions, insecure);
+    } else if is(conditions, "InsecureTransport", ConditionStatus::True) {
+        let message = "the host's identity is checked";
+        set_condition(
+            conditions,
+            Condition::new("InsecureTransport", ConditionStatus::False, "Verified", message, now),
+        );
+    }
+}
+
 /// The host answered.
 pub(crate) fn reachable(conditions: &mut Vec<Condition>, now: &str) {
     set_condition(
@@ -86,16 +102,37 @@ pub(crate) fn applied(conditions: &mut Vec<Condition>, commit: &str, problems: u
     set_condition(conditions, Condition::new("Ready", ConditionStatus::True, reason, message, now));
 }
 
+/// A closer word for the first error, where there is one.
+fn said_reason(reason: RefusalReason, diagnostics: &[Diagnostic]) -> &'static str {
+    let first = diagnostics.iter().find(|d| d.severity == Severity::Error).map(|d| d.code.as_str());
+    match (reason, first) {
+        (RefusalReason::ParseError, Some(code)) if code == codes::UNKNOWN_KIND.code => "UnknownKind",
+        (RefusalReason::ParseError, Some(code)) if code == codes::DUPLICATE_RESOURCE.code => "DuplicateName",
+        (_, _) => reason.as_str(),
+    }
+}
+
 /// The database would not take a commit; what is applied stays as it is.
 pub(crate) fn not_written(conditions: &mut Vec<Condition>, error: &str, now: &str) {
     let message = format!("the newest commit cannot be written: {error}");
     set_condition(conditions, Condition::new("Ready", ConditionStatus::False, "Failed", message, now));
 }
 
+/// The newest commit rests after failures; what is applied stays as it is.
+pub(crate) fn quarantined(conditions: &mut Vec<Condition>, commit: &CommitId, failures: u32, error: &str, now: &str) {
+    let message = format!(
+        "commit {} could not be worked on {failures} times and rests for ten minutes ({error}); `fleetctl sync` tries again; \
+         the last good commit stays in force",
+        commit.short()
+    );
+    set_condition(conditions, Condition::new("Ready", ConditionStatus::False, "Quarantined", message, now));
+}
+
 /// Whether the conditions tell of a commit that is not applied.
 pub(crate) fn is_refused(conditions: &[Condition]) -> bool {
     conditions.iter().any(|condition| {
-        let tells = condition.kind == "Parsed" || condition.kind == "Ready" && condition.reason == "Failed";
+        let tells = condition.kind == "Parsed"
+            || condition.kind == "Ready" && ["Failed", "Quarantined"].contains(&condition.reason.as_str());
         tells && condition.status == ConditionStatus::False
     })
 }
@@ -116,8 +153,9 @@ pub(crate) fn refused(
         n => format!(" (and {n} more)"),
     };
     let message = format!("commit {commit} is refused{first}{more}; the last good commit stays in force");
-    set_condition(conditions, Condition::new("Parsed", ConditionStatus::False, reason.as_str(), &message, now));
-    set_condition(conditions, Condition::new("Ready", ConditionStatus::False, reason.as_str(), message, now));
+    let reason = said_reason(reason, diagnostics);
+    set_condition(conditions, Condition::new("Parsed", ConditionStatus::False, reason, &message, now));
+    set_condition(conditions, Condition::new("Ready", ConditionStatus::False, reason, message, now));
     not_held(conditions, "Refused", &format!("commit {commit} is refused"), now);
 }
 
@@ -243,5 +281,20 @@ mod tests {
         assert_eq!(status(&conditions, "Ready"), Some((ConditionStatus::False, "Suspended".to_owned())));
         assert!(resumed(&mut conditions, "t3"));
         assert_eq!(status(&conditions, "Suspended"), Some((ConditionStatus::False, "Resumed".to_owned())));
+    }
+
+    #[test]
+    fn a_host_that_is_not_checked_is_told_and_one_that_is_never_is_not() {
+        let mut remote = Remote::anonymous("https://git.example/a.git");
+        let mut conditions = Vec::new();
+        transport(&mut conditions, &remote, "t1");
+        assert_eq!(status(&conditions, "InsecureTransport"), None);
+        remote.https.skip_verify = true;
+        transport(&mut conditions, &remote, "t2");
+        let insecure = Some((ConditionStatus::True, "VerificationSkipped".to_owned()));
+        assert_eq!(status(&conditions, "InsecureTransport"), insecure);
+        remote.https.skip_verify = false;
+        transport(&mut conditions, &remote, "t3");
+        assert_eq!(status(&conditions, "InsecureTransport").unwrap().0, ConditionStatus::False);
     }
 }

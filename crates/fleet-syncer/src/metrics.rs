@@ -2,10 +2,13 @@
 
 use std::sync::atomic::AtomicU64;
 
+use fleet_store::SourceProgress;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::progress::SourceGauges;
 use crate::source::Step;
 
 /// Counters of the syncer.
@@ -22,6 +25,8 @@ pub struct SyncerMetrics {
     pub(crate) planned: Counter,
     pub(crate) webhook_missed: Family<[(&'static str, String); 1], Counter>,
     pub(crate) planning_seconds: Counter<f64, AtomicU64>,
+    source_state: Family<[(&'static str, String); 2], Gauge>,
+    source_devices: Family<[(&'static str, String); 2], Gauge>,
 }
 
 impl SyncerMetrics {
@@ -48,9 +53,34 @@ impl SyncerMetrics {
             "News that a poll found and no webhook announced, at sources that webhooks announced news of before",
             metrics.webhook_missed.clone(),
         );
+        let help =
+            "Whether a source is ready, reachable, current (the newest commit is in force), settled (on its devices)";
+        registry.register("source_state", help, metrics.source_state.clone());
+        let help = "Devices that a source decides about: total, updated to the commit in force and healthy, failed";
+        registry.register("source_devices", help, metrics.source_devices.clone());
         let help = "Time spent on plans of applied commits";
         registry.register_with_unit("planning", help, Unit::Seconds, metrics.planning_seconds.clone());
         metrics
+    }
+
+    /// Shows these sources and no others.
+    pub(crate) fn show_sources(&self, sources: &[SourceGauges], progress: &[SourceProgress]) {
+        self.source_state.clear();
+        self.source_devices.clear();
+        let labels = |source: &str, state: &str| [("source", source.to_owned()), ("state", state.to_owned())];
+        for one in sources {
+            for (state, is) in [("ready", one.ready), ("reachable", one.reachable), ("current", one.current)] {
+                self.source_state.get_or_create(&labels(&one.name, state)).set(i64::from(is));
+            }
+        }
+        for one in progress {
+            let settled = one.settled && one.now.updated == one.now.devices;
+            self.source_state.get_or_create(&labels(&one.source, "settled")).set(i64::from(settled));
+            let counts = [("total", one.now.devices), ("updated", one.now.updated), ("failed", one.now.failed)];
+            for (state, count) in counts {
+                self.source_devices.get_or_create(&labels(&one.source, state)).set(count);
+            }
+        }
     }
 
     pub(crate) fn missed_by_webhooks(&self, source: &str) {

@@ -34,7 +34,10 @@ use crate::snapshot::{Mirror, Snapshot};
 /// The most findings that are kept of one commit.
 const MAX_DIAGNOSTICS: usize = 500;
 
+mod behind;
 mod control;
+mod quarantine;
+use quarantine::Quarantine;
 
 /// What all sources share.
 #[derive(Debug)]
@@ -117,6 +120,11 @@ pub(crate) struct Source {
     /// When the suspension ends by itself.
     suspended_until: Option<Timestamp>,
     announcements: Announcements,
+    /// The newest commit that was seen.
+    observed: Option<CommitId>,
+    /// The commits between which the distance was noted last.
+    behind: Option<(CommitId, CommitId)>,
+    quarantine: Quarantine,
 }
 
 /// A commit without errors in it, and what is known of it.
@@ -133,6 +141,8 @@ impl Source {
         let definition = row.definition;
         let mirror = shared.config.source_mirror(&definition);
         let remote = shared.config.remote(&definition.url);
+        let mut conditions = row.conditions;
+        conditions::transport(&mut conditions, &remote, &shared.clock.now_rfc3339());
         Self {
             shared,
             lease,
@@ -140,7 +150,7 @@ impl Source {
             mirror,
             remote,
             applied: row.applied_commit,
-            conditions: row.conditions,
+            conditions,
             snapshot: None,
             contents: ContentCache::new(),
             lint_configs: LintConfigs::default(),
@@ -151,6 +161,9 @@ impl Source {
             held: None,
             suspended_until: None,
             announcements: Announcements::default(),
+            observed: None,
+            behind: None,
+            quarantine: Quarantine::default(),
         }
     }
 
@@ -159,9 +172,13 @@ impl Source {
         let began = self.shared.clock.now();
         let held = |source: &Self| source.held.as_ref().map(|(commit, _)| commit.clone());
         let before = (self.applied.clone(), self.refused.clone(), held(self));
+        let conditions_before = self.conditions.clone();
         let result = self.look().await;
         match &result {
             Ok(step) => {
+                if self.observed.as_ref().is_none_or(|commit| !self.quarantine.rests(commit, began)) {
+                    self.quarantine.over();
+                }
                 let found_news = match step {
                     // What a suspended source sees is judged once it is resumed.
                     Step::Unchanged | Step::Suspended => false,
@@ -171,6 +188,7 @@ impl Source {
                 };
                 self.announcements.looked(began, self.shared.clock.now(), found_news);
                 self.judge_announcements().await;
+                self.note_behind().await;
             }
             Err(_) => self.announcements.failed(),
         }
@@ -182,6 +200,9 @@ impl Source {
                 let now = self.shared.clock.now_rfc3339();
                 let before = self.conditions.clone();
                 conditions::unreachable(&mut self.conditions, error, self.applied.is_some(), &now);
+                if quarantine::is_about_the_commit(error) {
+                    self.note_failure(&error.to_string());
+                }
                 if before != self.conditions {
                     self.note(None, None).await?;
                 }
@@ -198,6 +219,7 @@ impl Source {
                 }
             }
         }
+        self.tell_reachability(&conditions_before).await;
         result
     }
 
@@ -215,8 +237,23 @@ impl Source {
         }
     }
 
+    /// A look took longer than allowed and was given up.
+    pub(crate) fn was_given_up(&mut self) {
+        self.asked();
+        self.note_failure("a look at it took longer than allowed");
+    }
+
+    fn note_failure(&mut self, error: &str) {
+        let Some(commit) = self.observed.clone().filter(|commit| self.applied.as_ref() != Some(commit)) else { return };
+        if let Some(failures) = self.quarantine.failed(&commit, self.shared.clock.now()) {
+            let now = self.shared.clock.now_rfc3339();
+            conditions::quarantined(&mut self.conditions, &commit, failures, error, &now);
+        }
+    }
+
     /// Somebody wants to know: the next look is noted whatever it finds.
     pub(crate) fn asked(&mut self) {
+        self.quarantine.wake();
         self.noted_poll = None;
         self.held = None;
     }
@@ -229,9 +266,11 @@ impl Source {
     async fn look(&mut self) -> Result<Step, RunError> {
         let shared = Arc::clone(&self.shared);
         let mut laps = Laps::start();
+        self.observed = None;
         // First: a suspension is over also while the host is away.
         let suspension = self.suspension().await?;
         let commit = shared.git.observe(&self.remote, &self.definition.revision).await?;
+        self.observed = Some(commit.clone());
         if let Some(suspension) = &suspension {
             self.refresh_applied().await?;
             if self.applied.is_some() || self.position_here().await?.is_none() {
@@ -243,6 +282,9 @@ impl Source {
         } else if self.is_known_to_wait(&commit) {
             self.note_poll(&commit).await?;
             return Ok(Step::Held);
+        } else if self.quarantine.rests(&commit, shared.clock.now()) {
+            self.note_poll(&commit).await?;
+            return Ok(Step::Refused);
         }
         // Back at the applied commit after a refused or held one: what is shown must be about this commit again.
         self.stale |= conditions::is_refused(&self.conditions) || conditions::is_held(&self.conditions);
@@ -256,6 +298,7 @@ impl Source {
         let base = self.applied.clone().or(lost.clone());
         let fetched = shared.git.fetch(&self.mirror, &self.remote, &self.definition.revision, base.as_ref()).await?;
         let commit = fetched.commit;
+        self.observed = Some(commit.clone());
         laps.lap("fetch");
         let rewritten = match base.filter(|_| fetched.forced) {
             Some(base) => Some(self.rewritten(base, &commit).await?),

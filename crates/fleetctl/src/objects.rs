@@ -99,7 +99,9 @@ impl Type {
         let mut header = match self {
             Self::Device => vec!["NAME", "ALIAS", "OWNER", "VERSION", "UPDATED", "STATUS", "LAST SEEN"],
             Self::Fleet => vec!["NAME", "OWNER", "REVISION", "VALID", "DEVICES"],
-            Self::Source => vec!["NAME", "REVISION", "STATE", "OBSERVED", "APPLIED", "SETTLED", "BEHIND", "READY", "MESSAGE"],
+            Self::Source => {
+                vec!["NAME", "REVISION", "STATE", "OBSERVED", "APPLIED", "SETTLED", "BEHIND", "READY", "MESSAGE"]
+            }
             Self::EnrollmentRequest => vec!["NAME", "ALIAS", "DECISION", "BY", "CERTIFICATE", "AGE"],
             Self::Event => vec!["AGE", "TYPE", "REASON", "OBJECT", "ACTOR", "MESSAGE"],
             Self::Repository => vec!["NAME", "TYPE", "URL", "ACCESSIBLE"],

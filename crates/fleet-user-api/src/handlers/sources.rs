@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use fleet_http::{ApiError, json};
 use fleet_model::{
-    ObjectMeta, ResourceList, SHOREBASE_API_VERSION, Source, SourceDecision, SourceDevices, SourceHold, SourcePlan, SourceSpec,
-    SourceStatus, SourceSuspension,
+    ObjectMeta, ResourceList, SHOREBASE_API_VERSION, Source, SourceDecision, SourceDevices, SourceHold, SourcePlan,
+    SourceSpec, SourceStatus, SourceSuspension,
 };
 use fleet_store::read_sources::{self, HoldRecord, SourceRecord};
 use fleet_store::{Channel, NewEvent, record_event};
@@ -36,9 +36,10 @@ fn source(record: SourceRecord) -> Source {
         applied: record.applied_commit.as_deref().zip(applied_at.as_deref()),
         settled: record.settled_commit.as_deref().zip(settled_at.as_deref()),
         progress: record.progress,
-        held: record.held.as_ref().map(|held| {
-            (held.commit_id.as_str(), held.decision.as_ref().is_some_and(|(approved, ..)| *approved))
-        }),
+        held: record
+            .held
+            .as_ref()
+            .map(|held| (held.commit_id.as_str(), held.decision.as_ref().is_some_and(|(approved, ..)| *approved))),
         suspended: record.suspended.is_some(),
         conditions: &record.conditions.0,
     };

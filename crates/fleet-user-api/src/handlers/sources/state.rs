@@ -79,9 +79,7 @@ impl<'a> Facts<'a> {
             ("Settled", Some((applied, _)), Some((_, at))) => {
                 (ConditionStatus::False, format!("all devices were healthy on commit {}", short(applied)), at)
             }
-            ("Pending", _, _) => {
-                (ConditionStatus::True, "the repository was not read yet".to_owned(), since_applied)
-            }
+            ("Pending", _, _) => (ConditionStatus::True, "the repository was not read yet".to_owned(), since_applied),
             ("Observed" | "Approved", _, _) => {
                 let newest = self.observed.map(short).unwrap_or_default();
                 (ConditionStatus::True, format!("commit {newest} is on its way"), since_applied)
@@ -162,7 +160,11 @@ mod tests {
     fn what_a_person_has_to_mend_is_stalled_and_what_passes_is_not() {
         let stalled = |conditions: &[Condition]| facts(conditions).stalled().status;
         for reason in ["ParseError", "BlastRadius", "AuthFailed", "RefMissing", "UnsignedCommit"] {
-            assert_eq!(stalled(&[condition("Ready", ConditionStatus::False, reason)]), ConditionStatus::True, "{reason}");
+            assert_eq!(
+                stalled(&[condition("Ready", ConditionStatus::False, reason)]),
+                ConditionStatus::True,
+                "{reason}"
+            );
         }
         let away = condition("SourceReachable", ConditionStatus::False, "AuthFailed");
         let ready = condition("Ready", ConditionStatus::True, "Applied");
