@@ -145,7 +145,7 @@ fn a_refused_commit_is_explained_in_the_words_of_lint() {
     source(&world, 'b', 'a', "False", FINDING);
     let words = "a.yaml:2:3: error[SB0101]: unknown field `x`\n";
     let table = world.good("get sources");
-    assert!(table.contains("fleets  main      bbbbbbbbbbbb  aaaaaaaaaaaa"), "{table}");
+    assert!(table.contains("fleets  main      Refused  bbbbbbbbbbbb  aaaaaaaaaaaa"), "{table}");
     assert!(table.contains(words), "{table}");
     let described = world.good("describe source fleets");
     assert!(described.contains(words) && described.contains("hint: remove it"), "{described}");
