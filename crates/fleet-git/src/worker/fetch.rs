@@ -70,7 +70,8 @@ pub(super) fn fetch(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Re
         Err(why) => why,
     };
     let fresh = Fresh::create(path)?;
-    let mut outcome = fetch_into(&fresh.repo, &revision, wanted, activity).map_err(Failure::into_error)?;
+    let mut outcome =
+        fetch_into(&fresh.repo, &revision, wanted, activity).map_err(|failure| failure.in_fresh_mirror(wanted.remote))?;
     if let Some(base) = wanted.base
         && outcome.forced
         && repack::bring_back(&fresh.repo, base, wanted, activity)
@@ -83,6 +84,17 @@ pub(super) fn fetch(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Re
 }
 
 impl Failure {
+    /// A new mirror is not to blame for what cannot be read out of a pack.
+    fn in_fresh_mirror(self, remote: &Remote) -> GitError {
+        match self {
+            Self::Mirror(error) if error.kind == GitErrorKind::Other => GitError::new(
+                GitErrorKind::HostUnreachable,
+                format!("{} sent a pack that is damaged: {}", remote.display_url(), error.message),
+            ),
+            Self::Remote(error) | Self::Mirror(error) => error,
+        }
+    }
+
     fn into_error(self) -> GitError {
         match self {
             Self::Remote(error) | Self::Mirror(error) => error,
