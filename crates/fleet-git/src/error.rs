@@ -1,5 +1,7 @@
 //! The one error of this crate: a kind to act on and a sentence to read.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// What to do about a failure. The names are the reasons that conditions of a source show.
@@ -23,6 +25,8 @@ pub enum GitErrorKind {
     Corrupt,
     /// A blob, the sum of the blobs, or the number of entries is above the caller's limit.
     TooLarge,
+    /// The disk that holds the mirror is full, or its quota is used up.
+    DiskFull,
     /// The URL is of a kind that is not supported.
     UnsupportedScheme,
     /// The worker process ended in the middle of a request, or answered nonsense.
@@ -39,12 +43,29 @@ pub struct GitError {
     pub kind: GitErrorKind,
     /// One sentence for people.
     pub message: String,
+    /// How long the host asked to be left alone (`Retry-After`); at most an hour.
+    #[serde(default)]
+    pub retry_after: Option<Duration>,
 }
 
 impl GitError {
     /// An error of `kind`.
     pub fn new(kind: GitErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), retry_after: None }
+    }
+
+    /// An error of reading or writing a file; `doing` says which and why.
+    pub(crate) fn of_disk(error: &std::io::Error, doing: &str) -> Self {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        if [StorageFull, QuotaExceeded].contains(&error.kind()) {
+            return Self::disk_full(doing);
+        }
+        Self::other(format!("{doing}: {error}"))
+    }
+
+    pub(crate) fn disk_full(doing: &str) -> Self {
+        let fix = "the disk is full; free space there, or lower git.mirrors.maxBytes";
+        Self::new(GitErrorKind::DiskFull, format!("{doing}: {fix}"))
     }
 
     pub(crate) fn other(message: impl Into<String>) -> Self {

@@ -60,7 +60,7 @@ impl LocalRepository {
             .with(gix::sec::Trust::Full)
             .config_overrides(["core.deltaBaseCacheLimit=96m"]);
         let opened = options.open(git_dir).map_err(|error| {
-            let GitError { kind, message } = classify::local(&error, &format!("open the repository {shown}"));
+            let GitError { kind, message, .. } = classify::local(&error, &format!("open the repository {shown}"));
             GitError::new(kind, message)
         })?;
         let mut repo = opened.to_thread_local();

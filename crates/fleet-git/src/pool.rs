@@ -121,7 +121,7 @@ impl WorkerPool {
     /// when damaged) and compares it with `base`, the commit that the caller knows.
     ///
     /// # Errors
-    /// Those of [`WorkerPool::observe`], `TooLarge` when the host sends more than [`Limits::pack`], and `Corrupt` when even a new
+    /// Those of [`WorkerPool::observe`], `TooLarge` when the host sends more than [`Limits::pack`], `DiskFull`, and `Corrupt` when even a new
     /// mirror is not readable.
     pub async fn fetch(
         &self,
@@ -130,11 +130,28 @@ impl WorkerPool {
         revision: &str,
         base: Option<&CommitId>,
     ) -> Result<FetchOutcome, GitError> {
+        self.fetch_seen(mirror, remote, revision, base, None).await
+    }
+
+    /// As [`WorkerPool::fetch`], for a revision that [`WorkerPool::observe`] saw at commit `seen` a moment ago: when the
+    /// mirror holds that commit, the host is not asked again.
+    ///
+    /// # Errors
+    /// Those of [`WorkerPool::fetch`].
+    pub async fn fetch_seen(
+        &self,
+        mirror: &Path,
+        remote: &Remote,
+        revision: &str,
+        base: Option<&CommitId>,
+        seen: Option<&CommitId>,
+    ) -> Result<FetchOutcome, GitError> {
         let op = Op::Fetch {
             mirror: mirror.to_owned(),
             remote: remote.clone(),
             revision: revision.to_owned(),
             base: base.cloned(),
+            seen: seen.cloned(),
             max_pack_bytes: self.inner.limits.pack,
         };
         let (answer, _) = self.call(op, format!("fetching {}", remote.display_url()), Received::default()).await?;
@@ -147,14 +164,14 @@ impl WorkerPool {
     /// # Errors
     /// `PathMissing`, `NotUtf8Path`, `RefMissing` (fetch first), `TooLarge`, `Corrupt` (fetch again).
     pub async fn list_tree(&self, mirror: &Path, commit: &CommitId, path: &str) -> Result<Vec<TreeEntry>, GitError> {
-        let op = Op::ListTree {
+        let op = || Op::ListTree {
             mirror: mirror.to_owned(),
             commit: commit.clone(),
             path: path.to_owned(),
             max_entries: MAX_ENTRIES,
         };
-        let (answer, _) =
-            self.call(op, format!("listing the files of {}", commit.short()), Received::default()).await?;
+        let doing = format!("listing the files of {}", commit.short());
+        let (answer, _) = self.read(op, doing, Received::default).await?;
         let Answer::Tree { entries } = answer else { return Err(unexpected()) };
         Ok(entries)
     }
@@ -171,7 +188,7 @@ impl WorkerPool {
         to: &CommitId,
         path: &str,
     ) -> Result<Vec<Change>, GitError> {
-        let op = Op::Diff {
+        let op = || Op::Diff {
             mirror: mirror.to_owned(),
             from: from.clone(),
             to: to.clone(),
@@ -179,7 +196,7 @@ impl WorkerPool {
             max_entries: MAX_ENTRIES,
         };
         let doing = format!("comparing {} with {}", from.short(), to.short());
-        let (answer, _) = self.call(op, doing, Received::default()).await?;
+        let (answer, _) = self.read(op, doing, Received::default).await?;
         let Answer::Changes { changes } = answer else { return Err(unexpected()) };
         Ok(changes)
     }
@@ -196,9 +213,9 @@ impl WorkerPool {
         to: &CommitId,
         max: usize,
     ) -> Result<Vec<CommitSubject>, GitError> {
-        let op = Op::LostCommits { mirror: mirror.to_owned(), from: from.clone(), to: to.clone(), max };
+        let op = || Op::LostCommits { mirror: mirror.to_owned(), from: from.clone(), to: to.clone(), max };
         let doing = format!("comparing the histories of {} and {}", from.short(), to.short());
-        let (answer, _) = self.call(op, doing, Received::default()).await?;
+        let (answer, _) = self.read(op, doing, Received::default).await?;
         let Answer::Lost { commits } = answer else { return Err(unexpected()) };
         Ok(commits)
     }
@@ -218,9 +235,9 @@ impl WorkerPool {
         if oids.is_empty() {
             return Ok(Vec::new());
         }
-        let op = Op::ReadBlobs { mirror: mirror.to_owned(), oids: oids.to_vec(), max_blob_bytes, max_total_bytes };
-        let room = Received::with_room(oids.len(), max_total_bytes);
-        match self.call(op, format!("reading {} files", oids.len()), room).await? {
+        let op = || Op::ReadBlobs { mirror: mirror.to_owned(), oids: oids.to_vec(), max_blob_bytes, max_total_bytes };
+        let room = || Received::with_room(oids.len(), max_total_bytes);
+        match self.read(op, format!("reading {} files", oids.len()), room).await? {
             (Answer::BlobsEnd { count }, blobs) if count == oids.len() && blobs.len() == count => Ok(blobs),
             _ => Err(unexpected()),
         }
@@ -231,6 +248,19 @@ impl WorkerPool {
     pub fn reap(&self) {
         let idle = self.inner.limits.idle;
         self.idle_workers().retain(|worker| worker.idle_since.elapsed() < idle);
+    }
+
+    /// Work on a mirror. A fetch may put another one in its place meanwhile, so what looks like damage is tried again.
+    async fn read(
+        &self,
+        op: impl Fn() -> Op,
+        doing: String,
+        room: impl Fn() -> Received,
+    ) -> Result<(Answer, Vec<Bytes>), GitError> {
+        match self.call(op(), doing.clone(), room()).await {
+            Err(error) if error.kind == GitErrorKind::Corrupt => self.call(op(), doing, room()).await,
+            result => result,
+        }
     }
 
     async fn call(&self, op: Op, doing: String, received: Received) -> Result<(Answer, Vec<Bytes>), GitError> {
@@ -302,8 +332,8 @@ impl WorkerPool {
         let healthy = match answer {
             // After these, threads or memory of the failed request may still be around.
             Answer::Failed(error) => {
-                use GitErrorKind::{Corrupt, DeadlineExceeded, Other, TooLarge};
-                ![Corrupt, DeadlineExceeded, Other, TooLarge].contains(&error.kind)
+                use GitErrorKind::{Corrupt, DeadlineExceeded, DiskFull, Other, TooLarge};
+                ![Corrupt, DeadlineExceeded, DiskFull, Other, TooLarge].contains(&error.kind)
             }
             Answer::Observed { .. }
             | Answer::Fetched(_)

@@ -108,6 +108,8 @@ pub(crate) enum Op {
         remote: Remote,
         revision: String,
         base: Option<CommitId>,
+        /// What the revision pointed at a moment ago: the host is not asked when the mirror holds it.
+        seen: Option<CommitId>,
         max_pack_bytes: u64,
     },
     ListTree {

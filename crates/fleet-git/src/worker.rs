@@ -104,9 +104,9 @@ fn perform(request: Request, output: &Output) -> Result<Answer, GitError> {
             let commit = session::observe(&remote, &revision, timeouts, activity)?;
             Ok(Answer::Observed { commit })
         }),
-        Op::Fetch { mirror, remote, revision, base, max_pack_bytes } => Activity::watched(output, |activity| {
-            let wanted =
-                fetch::Wanted { remote: &remote, revision: &revision, base: base.as_ref(), timeouts, max_pack_bytes };
+        Op::Fetch { mirror, remote, revision, base, seen, max_pack_bytes } => Activity::watched(output, |activity| {
+            let (base, seen) = (base.as_ref(), seen.as_ref());
+            let wanted = fetch::Wanted { remote: &remote, revision: &revision, base, seen, timeouts, max_pack_bytes };
             fetch::fetch(&mirror, &wanted, activity).map(Answer::Fetched)
         }),
         Op::ListTree { mirror, commit, path, max_entries } => {

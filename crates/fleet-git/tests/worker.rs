@@ -8,6 +8,14 @@
 mod damage;
 #[path = "worker/deadlines.rs"]
 mod deadlines;
+#[path = "worker/differential.rs"]
+mod differential;
+#[path = "worker/disks.rs"]
+mod disks;
+#[path = "worker/faults.rs"]
+mod faults;
+#[path = "worker/front.rs"]
+mod front;
 #[path = "worker/https.rs"]
 mod https;
 #[path = "worker/local.rs"]

@@ -43,6 +43,7 @@ fn git_reason(kind: GitErrorKind) -> &'static str {
         GitErrorKind::DeadlineExceeded => "DeadlineExceeded",
         GitErrorKind::Corrupt => "MirrorRebuilding",
         GitErrorKind::TooLarge => "QuotaExceeded",
+        GitErrorKind::DiskFull => "DiskFull",
         GitErrorKind::UnsupportedScheme => "UnsupportedScheme",
         GitErrorKind::WorkerDied => "WorkerDied",
         GitErrorKind::Other => "Failed",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fleet_git::{HttpsOptions, Remote, RemoteAuth, SshOptions};
-use fleet_model::{Digest, OrgId};
+use fleet_model::OrgId;
 use fleet_store::SourceDefinition;
 
 /// How to be let in at the hosts below a URL prefix.
@@ -39,25 +39,28 @@ pub struct SyncerConfig {
     pub allow_local_repositories: bool,
     /// How often a host is asked when nothing wakes the source; drawn from ± 20 %.
     pub poll_interval: Duration,
+    /// How much of the disk mirrors may take together, in bytes; those that are in use at the moment may go beyond.
+    pub max_mirror_bytes: u64,
     /// Life of a management certificate.
     pub device_certificate_lifetime: Duration,
 }
 
 impl SyncerConfig {
-    /// The mirror of a source.
-    pub(crate) fn source_mirror(&self, source: &SourceDefinition) -> PathBuf {
-        let id = Digest::of(format!("{}\n{}", source.name, source.url).as_bytes()).hex();
-        self.mirrors.join(format!("source-{}", &id[..24]))
+    /// The prefix whose credential is used for `url`; empty when there is none.
+    pub(crate) fn credential_prefix(&self, url: &str) -> &str {
+        self.credential(url).map_or("", |credential| credential.url_prefix.as_str())
+    }
+
+    fn credential(&self, url: &str) -> Option<&GitCredential> {
+        self.credentials
+            .iter()
+            .filter(|credential| url.starts_with(&credential.url_prefix))
+            .max_by_key(|credential| credential.url_prefix.len())
     }
 
     /// The repository at `url` with what is needed to read it.
     pub(crate) fn remote(&self, url: &str) -> Remote {
-        let credential = self
-            .credentials
-            .iter()
-            .filter(|credential| url.starts_with(&credential.url_prefix))
-            .max_by_key(|credential| credential.url_prefix.len());
-        match credential {
+        match self.credential(url) {
             None => Remote::anonymous(url),
             Some(credential) => Remote {
                 url: url.to_owned(),
@@ -94,6 +97,7 @@ mod tests {
             credentials: vec![credential("https://git.test/", "all"), credential("https://git.test/ops/", "ops")],
             allow_local_repositories: false,
             poll_interval: Duration::from_secs(15),
+            max_mirror_bytes: u64::MAX,
             device_certificate_lifetime: Duration::from_secs(3600),
         };
         let user = |url: &str| match config.remote(url).https.auth {

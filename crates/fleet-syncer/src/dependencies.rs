@@ -1,18 +1,22 @@
-//! Repositories that manifests name for their content. Each has a mirror of its own; when its host is away, the commit
+//! Repositories that manifests name for their content. Each has a mirror, shared with sources of it; when its host is away, the commit
 //! that was pinned last stays in use.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use fleet_git::{GitError, WorkerPool};
-use fleet_model::{CommitId, Digest};
+use fleet_model::CommitId;
 use fleet_store::{DependencySeen, Store, Ts, record_dependency};
-use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use crate::config::SyncerConfig;
+use crate::mirrors::Mirrors;
+
+/// How old what is pinned may be: sources that change together ask once.
+const FRESH: Duration = Duration::from_secs(2);
+/// How long the files of a pinned commit are read at most: one look at a source takes no longer.
+const READING: Duration = Duration::from_secs(600);
 
 /// A repository at a commit, in a mirror that holds it.
 #[derive(Debug, Clone)]
@@ -23,41 +27,34 @@ pub(crate) struct Pinned {
     pub(crate) commit: CommitId,
 }
 
-/// What is known of a repository at a revision.
-#[derive(Debug, Default)]
-struct Known {
-    /// The commit pinned last.
-    commit: Option<CommitId>,
-    /// The last failure: the host is not asked again right away.
-    failed: Option<(Instant, GitError)>,
-}
-
-type Slot = Arc<Mutex<Known>>;
-
 /// All repositories that manifests name.
 #[derive(Debug)]
 pub(crate) struct Dependencies {
     config: Arc<SyncerConfig>,
     store: Store,
     clock: Arc<dyn fleet_runtime::Clock>,
-    /// By URL and revision: the commit pinned last. The lock is held while its mirror changes.
-    known: Mutex<HashMap<(String, String), Slot>>,
+    mirrors: Arc<Mirrors>,
+    /// When something woke one of the sources last.
+    woken: std::sync::Mutex<Option<Instant>>,
 }
 
 impl Dependencies {
-    pub(crate) fn new(config: Arc<SyncerConfig>, store: Store, clock: Arc<dyn fleet_runtime::Clock>) -> Self {
-        Self { config, store, clock, known: Mutex::default() }
+    pub(crate) fn new(
+        config: Arc<SyncerConfig>,
+        store: Store,
+        clock: Arc<dyn fleet_runtime::Clock>,
+        mirrors: Arc<Mirrors>,
+    ) -> Self {
+        Self { config, store, clock, mirrors, woken: std::sync::Mutex::default() }
     }
 
-    async fn slot(&self, url: &str, revision: &str) -> Slot {
-        let mut known = self.known.lock().await;
-        Arc::clone(known.entry((url.to_owned(), revision.to_owned())).or_default())
+    /// Something woke a source then: what was seen of other repositories before does not count.
+    pub(crate) fn woken(&self, at: Instant) {
+        *self.woken.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
 
-    /// One mirror for each URL and revision: no two fetches ever meet in one.
-    fn mirror(&self, url: &str, revision: &str) -> PathBuf {
-        let id = Digest::of(format!("{url}\n{revision}").as_bytes()).hex();
-        self.config.mirrors.join(format!("dependency-{}", &id[..24]))
+    fn woken_at(&self) -> Option<Instant> {
+        *self.woken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The commit that a revision stands for now, fetched. When the host is away the one pinned last.
@@ -71,37 +68,27 @@ impl Dependencies {
         url: &str,
         revision: &str,
     ) -> Result<Pinned, GitError> {
-        let slot = self.slot(url, revision).await;
-        let mut known = slot.lock().await;
-        let mirror = self.mirror(url, revision);
-        let failed = known.failed.take().filter(|(at, _)| at.elapsed() < self.config.poll_interval);
-        let fetched = match &failed {
-            Some((_, error)) => Err(error.clone()),
-            None => git.fetch(&mirror, &self.config.remote(url), revision, None).await,
+        let mirror = self.mirrors.of(url, revision);
+        mirror.in_use_for(READING);
+        let wanted = mirror.no_older_than(FRESH, self.woken_at());
+        let fetched = match mirror.observe(git, wanted).await {
+            Ok(_) => mirror.fetch(git, None, wanted).await,
+            Err(error) => Err(error),
         };
-        let shown = fleet_git::redact_url(url);
         let result = match fetched {
-            Ok(outcome) => {
-                known.commit = Some(outcome.commit.clone());
-                Ok(Pinned { mirror, commit: outcome.commit })
-            }
+            Ok(outcome) => Ok(outcome.commit),
             Err(error) => {
-                if failed.is_none() {
-                    warn!(repository, url = shown, %error, "Cannot fetch a repository that manifests refer to");
-                }
-                known.failed = failed.or_else(|| Some((Instant::now(), error.clone())));
-                match known.commit.clone() {
-                    Some(commit) => Ok(Pinned { mirror, commit }),
-                    None => Err(error),
-                }
+                warn!(repository, url = fleet_git::redact_url(url), %error, "Cannot fetch a repository that manifests refer to");
+                mirror.fetched().ok_or(error)
             }
         };
         let outcome = match &result {
-            Ok(pinned) => Ok(pinned.commit.to_string()),
+            Ok(commit) => Ok(commit.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        self.note(repository, revision, &shown, outcome).await;
-        result
+        self.note(repository, revision, &fleet_git::redact_url(url), outcome).await;
+        mirror.in_use_for(READING);
+        result.map(|commit| Pinned { mirror: mirror.path().to_owned(), commit })
     }
 
     /// Whether a revision stands for another commit than `commit` by now. A host that is away changed nothing.
@@ -116,7 +103,8 @@ impl Dependencies {
         if revision == commit {
             return false;
         }
-        match git.observe(&self.config.remote(url), revision).await {
+        let mirror = self.mirrors.of(url, revision);
+        match mirror.observe(git, mirror.poll(self.woken_at())).await {
             Ok(now) if now.as_str() == commit => false,
             Ok(now) => {
                 info!(repository, revision, commit = %now, "A repository that manifests refer to has moved");

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::metrics::SyncerMetrics;
+use crate::mirrors::Mirrors;
 use crate::revisions::RevisionCache;
 use crate::source::Shared;
 use crate::work::work;
@@ -39,10 +40,12 @@ impl Syncer {
         metrics: SyncerMetrics,
     ) -> Self {
         let config = Arc::new(config);
-        let dependencies = Dependencies::new(Arc::clone(&config), store.clone(), Arc::clone(&clock));
+        let mirrors = Arc::new(Mirrors::new(Arc::clone(&config), metrics.clone()));
+        let dependencies =
+            Dependencies::new(Arc::clone(&config), store.clone(), Arc::clone(&clock), Arc::clone(&mirrors));
         let cache = RevisionCache::default();
         let turn = tokio::sync::Mutex::new(());
-        let shared = Shared { config, store, git, clock, cache, dependencies, metrics, turn };
+        let shared = Shared { config, store, git, clock, cache, mirrors, dependencies, metrics, turn };
         Self { shared: Arc::new(shared), authority }
     }
 

@@ -18,6 +18,7 @@ mod laps;
 mod leadership;
 mod lint_config;
 mod metrics;
+mod mirrors;
 mod planning;
 mod progress;
 mod reconcile;

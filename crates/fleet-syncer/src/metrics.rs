@@ -23,6 +23,10 @@ pub struct SyncerMetrics {
     pub(crate) renders: Counter,
     pub(crate) enrollments: Counter,
     pub(crate) planned: Counter,
+    pub(crate) host_looks: Counter,
+    pub(crate) shared_looks: Counter,
+    pub(crate) mirror_evictions: Counter,
+    pub(crate) mirror_bytes: Gauge,
     pub(crate) webhook_missed: Family<[(&'static str, String); 1], Counter>,
     pub(crate) planning_seconds: Counter<f64, AtomicU64>,
     source_state: Family<[(&'static str, String); 2], Gauge>,
@@ -39,6 +43,10 @@ impl SyncerMetrics {
         counter("sync_commits_refused", "Looks at a source whose newest commit is refused", &metrics.refused);
         let help = "Looks at a source whose newest commit waits for a person";
         counter("sync_commits_held", help, &metrics.held);
+        counter("host_looks", "Times that a Git host was asked where a revision points", &metrics.host_looks);
+        let help = "Times that an answer of a Git host served somebody else too";
+        counter("host_looks_shared", help, &metrics.shared_looks);
+        counter("mirror_evictions", "Mirrors removed because all together were too large", &metrics.mirror_evictions);
         counter("sync_failures", "Looks at a source that failed", &metrics.failures);
         counter("device_versions", "New rendered versions of devices", &metrics.new_versions);
         counter("renders", "Documents rendered; devices with the same inputs share one", &metrics.renders);
@@ -48,6 +56,8 @@ impl SyncerMetrics {
             "Devices that plans of applied commits gave another document",
             &metrics.planned,
         );
+        let help = "What mirrors take of the disk";
+        registry.register_with_unit("mirrors", help, Unit::Bytes, metrics.mirror_bytes.clone());
         registry.register(
             "webhook_missed",
             "News that a poll found and no webhook announced, at sources that webhooks announced news of before",

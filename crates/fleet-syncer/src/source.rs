@@ -1,10 +1,10 @@
 //! One source: looks at its host, reads what is new, and applies or refuses it. Can be run at any time and twice.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
-use fleet_git::{GitError, Remote, WorkerPool};
+use fleet_git::{GitError, WorkerPool};
 use fleet_lint::{TreeReport, check_tree, codes, has_errors};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, Manifest};
 use fleet_runtime::Clock;
@@ -14,6 +14,7 @@ use fleet_store::{
 };
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::announced::Announcements;
@@ -27,6 +28,7 @@ use crate::inputs::{ContentCache, InputReader};
 use crate::laps::Laps;
 use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
+use crate::mirrors::{Heard, Mirrors, SharedMirror};
 use crate::planning::blocking;
 use crate::revisions::RevisionCache;
 use crate::snapshot::{Mirror, Snapshot};
@@ -47,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) git: WorkerPool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cache: RevisionCache,
+    pub(crate) mirrors: Arc<Mirrors>,
     pub(crate) dependencies: Dependencies,
     pub(crate) metrics: SyncerMetrics,
     /// Held by whoever writes desired state.
@@ -101,8 +104,10 @@ pub(crate) struct Source {
     shared: Arc<Shared>,
     lease: Lease,
     definition: SourceDefinition,
-    mirror: PathBuf,
-    remote: Remote,
+    mirror: Arc<SharedMirror>,
+    news: watch::Receiver<Heard>,
+    /// When something woke the source last.
+    woken: Option<Instant>,
     applied: Option<CommitId>,
     conditions: Vec<Condition>,
     snapshot: Option<Snapshot>,
@@ -139,16 +144,17 @@ struct Checked {
 impl Source {
     pub(crate) fn new(shared: Arc<Shared>, lease: Lease, row: SourceRow) -> Self {
         let definition = row.definition;
-        let mirror = shared.config.source_mirror(&definition);
-        let remote = shared.config.remote(&definition.url);
+        let mirror = shared.mirrors.of(&definition.url, &definition.revision);
+        let news = mirror.news();
         let mut conditions = row.conditions;
-        conditions::transport(&mut conditions, &remote, &shared.clock.now_rfc3339());
+        conditions::transport(&mut conditions, mirror.remote(), &shared.clock.now_rfc3339());
         Self {
             shared,
             lease,
             definition,
             mirror,
-            remote,
+            news,
+            woken: None,
             applied: row.applied_commit,
             conditions,
             snapshot: None,
@@ -258,6 +264,24 @@ impl Source {
         self.held = None;
     }
 
+    /// Something woke the source then: what was seen of its host before does not count.
+    pub(crate) fn woken(&mut self, at: Instant) {
+        self.woken = Some(at);
+        self.shared.dependencies.woken(at);
+    }
+
+    /// Waits until somebody else saw another commit at the host, or that it is back.
+    pub(crate) async fn news(&mut self) {
+        if self.news.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// How long to wait after a failure of the host, which all who use it share.
+    pub(crate) fn pause(&self) -> Option<std::time::Duration> {
+        self.mirror.pause()
+    }
+
     fn forget(&mut self) {
         self.stale = true;
         self.refused = None;
@@ -269,7 +293,9 @@ impl Source {
         self.observed = None;
         // First: a suspension is over also while the host is away.
         let suspension = self.suspension().await?;
-        let commit = shared.git.observe(&self.remote, &self.definition.revision).await?;
+        let commit = self.mirror.observe(&shared.git, self.mirror.poll(self.woken)).await;
+        self.news.mark_unchanged();
+        let commit = commit?;
         self.observed = Some(commit.clone());
         if let Some(suspension) = &suspension {
             self.refresh_applied().await?;
@@ -296,7 +322,8 @@ impl Source {
         self.refresh_applied().await?;
         let lost = if self.applied.is_none() { self.position_here().await? } else { None };
         let base = self.applied.clone().or(lost.clone());
-        let fetched = shared.git.fetch(&self.mirror, &self.remote, &self.definition.revision, base.as_ref()).await?;
+        let _in_use = self.mirror.in_use();
+        let fetched = self.mirror.fetch(&shared.git, base.as_ref(), self.mirror.poll(self.woken)).await?;
         let commit = fetched.commit;
         self.observed = Some(commit.clone());
         laps.lap("fetch");
@@ -320,8 +347,8 @@ impl Source {
     /// Reads a commit of the mirror and applies it, or says why not.
     async fn take(&mut self, commit: &CommitId, way: Way, laps: &mut Laps) -> Result<Result<Step, Refusal>, RunError> {
         let shared = Arc::clone(&self.shared);
-        let mirror_path = self.mirror.clone();
-        let mirror = Mirror { git: &shared.git, path: &mirror_path };
+        let shared_mirror = Arc::clone(&self.mirror);
+        let mirror = Mirror { git: &shared.git, path: shared_mirror.path() };
         let snapshot = Snapshot::read(mirror, commit, &self.definition.path, self.snapshot.as_ref()).await?;
         let (lint_commit, config, own) = self.lint_configs(mirror, &snapshot).await?;
         laps.lap("read");

@@ -68,6 +68,9 @@ pub(crate) async fn work(
     let wakers = Arc::new(Wakers::default());
     let mut tasks = JoinSet::new();
     tasks.spawn(hear(shared.store.clone(), Arc::clone(&wakers), term.clone()));
+    let mirrors = Arc::clone(&shared.mirrors);
+    let tidy = term.clone();
+    tasks.spawn(async move { mirrors.tend(tidy).await });
     tasks.spawn(devices(Arc::clone(&shared), authority, lease.clone(), Arc::clone(&wakers), term.clone()));
     tasks.spawn(watch_progress(Arc::clone(&shared), lease.clone(), term.clone()));
     let sources = sources(shared, lease, wakers, term.clone());
@@ -128,7 +131,7 @@ async fn sources(shared: Arc<Shared>, lease: Lease, wakers: Arc<Wakers>, term: C
     let mut running: BTreeMap<String, (SourceIdentity, CancellationToken)> = BTreeMap::new();
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut configured = false;
-    let mut tidied = false;
+    let mut settled = false;
     while !term.is_cancelled() {
         if !configured {
             match configure(&shared, &lease).await {
@@ -150,11 +153,11 @@ async fn sources(shared: Arc<Shared>, lease: Lease, wakers: Arc<Wakers>, term: C
                 let named = |name: &str| rows.iter().any(|row| row.definition.name == name);
                 configured &= shared.config.sources.iter().all(|source| named(&source.name));
                 if configured {
-                    if !tidied {
-                        tidied = true;
-                        remove_old_mirrors(&shared, &rows).await;
-                    }
                     follow(&shared, &lease, &wakers, &term, rows, &mut running, &mut tasks);
+                    if !settled {
+                        settled = true;
+                        shared.mirrors.settled();
+                    }
                 } else {
                     wakers.list.notify_one();
                 }
@@ -179,30 +182,6 @@ async fn sources(shared: Arc<Shared>, lease: Lease, wakers: Arc<Wakers>, term: C
         }
     }
     while tasks.join_next().await.is_some() {}
-}
-
-/// Removes mirrors of sources that are gone or lie elsewhere by now.
-async fn remove_old_mirrors(shared: &Shared, rows: &[SourceRow]) {
-    let kept: BTreeSet<std::path::PathBuf> =
-        rows.iter().map(|row| shared.config.source_mirror(&row.definition)).collect();
-    let directory = shared.config.mirrors.clone();
-    let removal = tokio::task::spawn_blocking(move || {
-        for entry in std::fs::read_dir(&directory)?.filter_map(Result::ok) {
-            let path = entry.path();
-            // A lock file lies beside each mirror.
-            let mirror = path.with_extension("");
-            if entry.file_name().to_string_lossy().starts_with("source-") && !kept.contains(&mirror) {
-                if path.is_dir() { std::fs::remove_dir_all(&path)? } else { std::fs::remove_file(&path)? }
-            }
-        }
-        Ok::<(), std::io::Error>(())
-    });
-    match removal.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Ok(Err(error)) => info!(%error, "Cannot remove old mirrors"),
-        Err(error) => info!(%error, "Cannot remove old mirrors"),
-    }
 }
 
 /// Makes tables again that somebody dropped while the service runs. Returns whether it did.
@@ -315,7 +294,11 @@ async fn source_loop(
                 backoff.reset();
                 jittered(poll_interval)
             }
-            Ok(Err(RunError::Git(_) | RunError::Store(_))) => backoff.next_delay(),
+            Ok(Err(RunError::Git(_))) => {
+                let own = backoff.next_delay();
+                source.pause().unwrap_or(own)
+            }
+            Ok(Err(RunError::Store(_))) => backoff.next_delay(),
             Err(_) => {
                 warn!(seconds = RUN_DEADLINE.as_secs(), "Looking at a source took too long; trying again");
                 source.was_given_up();
@@ -326,7 +309,9 @@ async fn source_loop(
         tokio::select! {
             () = token.cancelled() => return,
             () = tokio::time::sleep(delay) => {}
+            () = source.news() => {}
             () = wake.notified() => {
+                source.woken(Instant::now());
                 let pause = SETTLE.max(pace.delay(Instant::now()));
                 tokio::select! {
                     () = token.cancelled() => return,
@@ -335,7 +320,7 @@ async fn source_loop(
                 // Whoever woke meanwhile is served by the same look.
                 tokio::select! {
                     biased;
-                    () = wake.notified() => {}
+                    () = wake.notified() => source.woken(Instant::now()),
                     () = std::future::ready(()) => {}
                 }
                 pace.take(Instant::now());

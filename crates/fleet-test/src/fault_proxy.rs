@@ -22,6 +22,8 @@ pub enum Fault {
     /// Ends a connection after this many bytes more, both directions together; the bytes before arrive. Every new
     /// connection has the same allowance.
     CutAfter(u64),
+    /// Passes one byte on, then waits for this long, and so on.
+    Drip(Duration),
     /// Accepts, stays connected, passes nothing on until the fault is switched.
     Stall,
     /// Resets open connections and every new one.
@@ -188,7 +190,7 @@ impl Pipe<'_> {
             if count == 0 {
                 return if to.shutdown().await.is_ok() { End::Orderly } else { End::Cut };
             }
-            if to.write_all(&buffer[..passed]).await.is_err() {
+            if !self.pass_on(&buffer[..passed], &mut to).await {
                 return End::Cut;
             }
             self.counters.fetch_add(passed as u64, Ordering::SeqCst);
@@ -198,12 +200,35 @@ impl Pipe<'_> {
         }
     }
 
+    /// Writes what may pass, byte by byte while it is to drip. Returns whether the connection is still good.
+    async fn pass_on(&mut self, mut bytes: &[u8], to: &mut WriteHalf<'_>) -> bool {
+        while !bytes.is_empty() {
+            let fault = *self.fault.borrow();
+            let portion = match fault {
+                Fault::Drip(wait) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        // The other end goes on as it now shall.
+                        changed = self.fault.changed() => if changed.is_err() { return false },
+                    }
+                    1
+                }
+                Fault::None | Fault::Latency(_) | Fault::CutAfter(_) | Fault::Stall | Fault::Reset => bytes.len(),
+            };
+            if to.write_all(&bytes[..portion]).await.is_err() {
+                return false;
+            }
+            bytes = &bytes[portion..];
+        }
+        true
+    }
+
     /// How many of `count` bytes may pass, after any wait; `None` when the connection is to be dropped at once.
     async fn admit(&mut self, count: usize, from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> Option<usize> {
         loop {
             let fault = *self.fault.borrow_and_update();
             match fault {
-                Fault::None => return Some(count),
+                Fault::None | Fault::Drip(_) => return Some(count),
                 Fault::Latency(wait) => {
                     tokio::time::sleep(wait).await;
                     return Some(count);
@@ -259,6 +284,17 @@ mod tests {
         let mut socket = TcpStream::connect(proxy.address()).await.unwrap();
         assert_eq!(round_trip(&mut socket, b"hello").await.unwrap(), b"hello");
         assert_eq!((proxy.bytes_to_upstream(), proxy.bytes_to_client(), proxy.connections()), (5, 5, 1));
+    }
+
+    #[tokio::test]
+    async fn bytes_drip_one_by_one() {
+        let (upstream, _tasks) = echo().await;
+        let proxy = TcpFaultProxy::start(upstream).await.unwrap();
+        proxy.set(Fault::Drip(Duration::from_millis(20)));
+        let mut socket = TcpStream::connect(proxy.address()).await.unwrap();
+        let started = std::time::Instant::now();
+        assert_eq!(round_trip(&mut socket, b"12345").await.unwrap(), b"12345");
+        assert!(started.elapsed() >= Duration::from_millis(120), "{:?}", started.elapsed());
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ pub struct GitServer {
     // Killed before their directory goes.
     _nginx: KilledOnDrop,
     _fcgiwrap: KilledOnDrop,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// A process that leads a group of its own, since fcgiwrap works in children that outlive it.
@@ -75,7 +75,7 @@ impl GitServer {
                         ca_pem,
                         _nginx: nginx,
                         _fcgiwrap: fcgiwrap,
-                        _directory: directory,
+                        directory,
                     });
                 }
                 Err(error) => last_error = Some(error),
@@ -104,9 +104,22 @@ impl GitServer {
         format!("http://127.0.0.1:{}/{path}", self.http_port)
     }
 
+    /// The port of HTTPS on 127.0.0.1, for proxies; the certificate is good for `localhost` and any port.
+    pub fn https_port(&self) -> u16 {
+        self.https_port
+    }
+
     /// The port of plain HTTP on 127.0.0.1, for proxies.
     pub fn http_port(&self) -> u16 {
         self.http_port
+    }
+
+    /// All requests so far, one line each: method, path, status.
+    #[must_use]
+    pub fn requests(&self) -> Vec<String> {
+        // Without any request there is no file yet.
+        let log = fs::read_to_string(self.directory.path().join("access.log")).unwrap_or_default();
+        log.lines().map(ToOwned::to_owned).collect()
     }
 
     /// The certificate of the CA that signed the server's certificate, as PEM.
@@ -251,7 +264,8 @@ pid {directory}/nginx.pid;
 error_log {directory}/error.log;
 events {{ worker_connections 128; }}
 http {{
-  access_log off;
+  log_format short "$request_method $uri $status";
+  access_log {directory}/access.log short;
   client_max_body_size 0;
   client_body_temp_path {directory}/tmp-body;
   proxy_temp_path {directory}/tmp-proxy;

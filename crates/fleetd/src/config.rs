@@ -92,6 +92,8 @@ pub struct GitConfig {
     pub poll_interval: Duration,
     /// Worker processes at the same time.
     pub max_workers: usize,
+    /// How much of the disk mirrors of repositories may take together, in bytes.
+    pub max_mirror_bytes: u64,
     /// Whether manifests may name repositories on this disk.
     pub allow_local_repositories: bool,
     /// Credentials by URL.

@@ -247,6 +247,7 @@ impl Parts<'_> {
             sources: self.config.sources.clone(),
             credentials: self.config.git.credentials.clone(),
             allow_local_repositories: self.config.git.allow_local_repositories,
+            max_mirror_bytes: self.config.git.max_mirror_bytes,
             poll_interval: self.config.git.poll_interval,
             device_certificate_lifetime: self.config.certificates.device,
         };

@@ -54,7 +54,16 @@ pub(crate) fn size(repo: &Repository, oid: ObjectId, largest: u64) -> Result<u64
 /// The contents of a blob. Ask for its [`size`] first.
 pub(crate) fn content(repo: &Repository, oid: ObjectId) -> Result<Vec<u8>, GitError> {
     let mut blob = repo.find_blob(oid.to_gix()).map_err(|error| broken(&error, oid))?;
+    verify(gix::objs::Kind::Blob, &blob.data, &oid.to_gix())?;
     Ok(std::mem::take(&mut blob.data))
+}
+
+/// Whether an object is what its name says: a damaged index of a pack may hand out another one.
+pub(crate) fn verify(kind: gix::objs::Kind, data: &[u8], id: &gix::ObjectId) -> Result<(), GitError> {
+    match gix::objs::compute_hash(id.kind(), kind, data) {
+        Ok(found) if found == *id => Ok(()),
+        Ok(_) | Err(_) => Err(GitError::corrupt(format!("{kind} {id} is damaged: its contents do not have that name"))),
+    }
 }
 
 fn broken(error: &gix::Error, oid: ObjectId) -> GitError {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::ErrorKind;
+use std::time::{Duration, SystemTime};
 
 use gix::protocol::transport::client::AuthenticationRequired;
 
@@ -59,16 +60,37 @@ pub(super) fn network(error: &gix::Error, url: &str, place: Where) -> GitError {
     GitError::new(kind, message.unwrap_or_else(|| format!("{url}: {} failed: {}", place.doing(), facts.chain())))
 }
 
-/// An answer of a host with this HTTP status. `url` is without credentials.
-pub(super) fn answered(status: u16, url: &str) -> GitError {
+/// The longest that a host is left alone because it asks for it.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+
+/// An answer of a host with this HTTP status and `Retry-After`. `url` is without credentials.
+pub(super) fn answered(status: u16, url: &str, retry_after: Option<&str>) -> GitError {
     let (kind, message) = status_verdict(status, url);
-    GitError::new(kind, message.unwrap_or_default())
+    let retry_after = retry_after.and_then(|text| parse_retry_after(text, SystemTime::now()));
+    GitError { retry_after, ..GitError::new(kind, message.unwrap_or_default()) }
+}
+
+/// Seconds, or a date (RFC 9110, 10.2.3). `None` when it is neither.
+fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    let wait = match text.parse::<u32>() {
+        Ok(seconds) => Duration::from_secs(seconds.into()),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 /// An error of a repository on disk.
 pub(crate) fn local(error: &gix::Error, doing: &str) -> GitError {
+    if is_disk_full(error) {
+        return GitError::disk_full(&format!("cannot {doing}"));
+    }
     let kind = if is_disk_trouble(error) { GitErrorKind::Other } else { GitErrorKind::Corrupt };
     GitError::new(kind, format!("cannot {doing}: {}", Facts::of(error).chain()))
+}
+
+fn is_disk_full(error: &gix::Error) -> bool {
+    Facts::of(error).is_disk_full()
 }
 
 /// Whether the disk is full or read-only, which building the mirror anew would not cure.
@@ -131,6 +153,10 @@ impl Facts {
         }
     }
 
+    fn is_disk_full(&self) -> bool {
+        [ErrorKind::StorageFull, ErrorKind::QuotaExceeded].iter().any(|kind| self.io.contains(kind))
+    }
+
     fn says(&self, part: &str) -> bool {
         self.texts.iter().any(|text| text.contains(part))
     }
@@ -154,6 +180,10 @@ impl Facts {
         }
         if let Some(status) = self.status {
             return status_verdict(status, url);
+        }
+        if self.is_disk_full() {
+            let full = GitError::disk_full(&format!("cannot keep what {url} sends"));
+            return (full.kind, Some(full.message));
         }
         if let Some(message) = self.tls_problem(url) {
             return (HostUnreachable, Some(message));
@@ -267,6 +297,40 @@ mod tests {
             assert_eq!(found, kind);
             assert!(message.is_some_and(|m| m.contains("https://h/x") && m.contains(&status.to_string())));
         }
+    }
+
+    #[test]
+    fn a_wait_that_a_host_asks_for_is_read_in_both_forms_and_bounded() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        for (text, seconds) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("999999", Some(3_600)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_retry_after(text, now), seconds.map(Duration::from_secs), "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_reader_of_waits_panic(text in "\\PC{0,40}") {
+            let wait = parse_retry_after(&text, SystemTime::now());
+            proptest::prop_assert!(wait.is_none_or(|wait| wait <= MAX_RETRY_AFTER));
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_a_broken_host() {
+        let error = gix::Error::from_error(std::io::Error::from(ErrorKind::StorageFull));
+        let found = network(&error, "https://h/x", Where::Receive);
+        assert_eq!(found.kind, GitErrorKind::DiskFull);
+        assert!(found.message.contains("https://h/x") && found.message.contains("disk is full"), "{found}");
+        assert_eq!(local(&error, "open it").kind, GitErrorKind::DiskFull);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Bringing a revision into the mirror.
 
+mod repack;
+
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub(super) struct Wanted<'a> {
     pub(super) remote: &'a Remote,
     pub(super) revision: &'a str,
     pub(super) base: Option<&'a CommitId>,
+    /// What the revision pointed at a moment ago.
+    pub(super) seen: Option<&'a CommitId>,
     pub(super) timeouts: Timeouts,
     pub(super) max_pack_bytes: u64,
 }
@@ -44,26 +48,58 @@ enum Failure {
     Mirror(GitError),
 }
 
-/// Fetches into the mirror at `path`, creating it when it is absent and building it anew, once, when it is damaged.
+/// Fetches into the mirror at `path`, creating it when it is absent and building it anew, once, when it is damaged. One
+/// with many packs is put together afterwards.
 pub(super) fn fetch(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Result<FetchOutcome, GitError> {
     let revision = Revision::parse(wanted.revision)?;
     wanted.remote.location()?;
     let _guard = Guard::take(path, wanted.timeouts.no_progress, activity)?;
-    let rebuilt = match mirror::find(path)? {
-        Found::Absent => None,
-        Found::Worn(why) => Some(why),
-        Found::Usable(repo) => match fetch_into(&repo, &revision, wanted, activity) {
+    let (found, is_crowded) = match mirror::find(path)? {
+        Found::Absent => (Err(None), false),
+        Found::Worn(why) => (Err(Some(why)), false),
+        Found::Usable(repo) => (Ok(repo), false),
+        Found::Crowded(repo) => (Ok(repo), true),
+    };
+    let rebuilt = match found {
+        Ok(repo) => match fetch_into(&repo, &revision, wanted, activity) {
+            Ok(outcome) if is_crowded => return repack::repack(path, &repo, wanted, outcome, activity),
             Ok(outcome) => return Ok(outcome),
             Err(Failure::Remote(error)) => return Err(error),
             Err(Failure::Mirror(error)) => Some(error.message),
         },
+        Err(why) => why,
     };
     let fresh = Fresh::create(path)?;
-    let outcome = fetch_into(&fresh.repo, &revision, wanted, activity).map_err(|failure| match failure {
-        Failure::Remote(error) | Failure::Mirror(error) => error,
-    })?;
+    let mut outcome =
+        fetch_into(&fresh.repo, &revision, wanted, activity).map_err(|failure| failure.in_fresh_mirror(wanted.remote))?;
+    if let Some(base) = wanted.base
+        && outcome.forced
+        && repack::bring_back(&fresh.repo, base, wanted, activity)
+    {
+        let id = gix_id(&outcome.commit)?;
+        outcome.forced = is_forced(&fresh.repo, Some(base), id)?;
+    }
     fresh.install(path)?;
     Ok(FetchOutcome { rebuilt, ..outcome })
+}
+
+impl Failure {
+    /// A new mirror is not to blame for what cannot be read out of a pack.
+    fn in_fresh_mirror(self, remote: &Remote) -> GitError {
+        match self {
+            Self::Mirror(error) if error.kind == GitErrorKind::Other => GitError::new(
+                GitErrorKind::HostUnreachable,
+                format!("{} sent a pack that is damaged: {}", remote.display_url(), error.message),
+            ),
+            Self::Remote(error) | Self::Mirror(error) => error,
+        }
+    }
+
+    fn into_error(self) -> GitError {
+        match self {
+            Self::Remote(error) | Self::Mirror(error) => error,
+        }
+    }
 }
 
 fn fetch_into(
@@ -77,6 +113,7 @@ fn fetch_into(
         Revision::Commit(commit) if repo.has_object(gix_id(commit).map_err(Failure::Remote)?) => {
             gix_id(commit).map_err(Failure::Remote)?
         }
+        Revision::Refs(_) if let Some(id) = seen_before(repo, wanted.seen) => id,
         Revision::Commit(_) | Revision::Refs(_) => {
             let mut session = Session::open(wanted.remote, wanted.timeouts, activity).map_err(Failure::Remote)?;
             let id = match revision {
@@ -95,8 +132,16 @@ fn fetch_into(
     repo.reference(keep_name(wanted.revision), id, PreviousValue::Any, "fetch")
         .map_err(|error| Failure::Mirror(classify::local(&error, "write a reference of the mirror")))?;
     let forced = is_forced(repo, wanted.base, id).map_err(Failure::Mirror)?;
+    if let Some(base) = wanted.base.filter(|_| forced) {
+        repack::keep(repo, base).map_err(Failure::Mirror)?;
+    }
     let commit = id.to_string().parse().map_err(|error| Failure::Remote(GitError::other(format!("{error}"))))?;
     Ok(FetchOutcome { commit, forced, rebuilt: None })
+}
+
+/// The commit that the revision was seen at, when the mirror holds it.
+fn seen_before(repo: &Repository, seen: Option<&CommitId>) -> Option<gix::ObjectId> {
+    gix_id(seen?).ok().filter(|id| repo.has_object(*id))
 }
 
 /// The reference of ours that keeps what `revision` pointed at.

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use super::activity::Activity;
 use super::classify;
 use crate::error::{GitError, GitErrorKind};
 
-/// More packs than this and the next fetch builds the mirror anew: one pack comes with every fetch, and nothing repacks.
+/// More packs than this and the next fetch puts them together in a fresh mirror: one pack comes with every fetch.
 pub(super) const MAX_PACKS: usize = 20;
 const DAMAGE_MARK: &str = "shorebase-damaged";
 const HASH_BYTES: i64 = 20;
@@ -27,12 +28,20 @@ pub(super) fn read<T>(path: &Path, work: impl FnOnce(&Repository) -> Result<T, G
     if !path.join("HEAD").is_file() {
         return Err(GitError::corrupt(format!("there is no mirror at {}; fetch first", path.display())));
     }
+    let opened = identity(path);
     let result = open(path).and_then(|repo| work(&repo));
-    if matches!(&result, Err(error) if error.kind == GitErrorKind::Corrupt) {
+    let is_damaged = matches!(&result, Err(error) if error.kind == GitErrorKind::Corrupt);
+    // A fetch may have put another mirror in its place meanwhile, which is not to blame.
+    if is_damaged && opened == identity(path) {
         // When even this cannot be written, the next fetch looks for damage by itself.
         let _ = fs::write(path.join(DAMAGE_MARK), b"");
     }
     result
+}
+
+/// Tells one mirror at a path from the next.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// The right to change one mirror, until dropped.
@@ -44,15 +53,16 @@ pub(super) struct Guard {
 impl Guard {
     /// Waits at most `patience` for other fetches into the same mirror.
     pub(super) fn take(mirror: &Path, patience: Duration, activity: &Activity) -> Result<Self, GitError> {
-        let broken = |why: String| GitError::other(format!("cannot lock the mirror {}: {why}", mirror.display()));
+        let doing = format!("cannot lock the mirror {}", mirror.display());
+        let broken = |why: String| GitError::other(format!("{doing}: {why}"));
         let (directory, name) = split(mirror)?;
-        fs::create_dir_all(directory).map_err(|error| broken(error.to_string()))?;
+        fs::create_dir_all(directory).map_err(|error| GitError::of_disk(&error, &doing))?;
         let file = fs::File::options()
             .create(true)
             .truncate(false)
             .write(true)
             .open(directory.join(format!("{name}.guard")))
-            .map_err(|error| broken(error.to_string()))?;
+            .map_err(|error| GitError::of_disk(&error, &doing))?;
         let started = Instant::now();
         loop {
             match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
@@ -75,7 +85,9 @@ impl Guard {
 pub(super) enum Found {
     Absent,
     Usable(Box<Repository>),
-    /// Damaged, or grown too many packs; replace it.
+    /// Good, but with more than [`MAX_PACKS`] packs.
+    Crowded(Box<Repository>),
+    /// Damaged; replace it.
     Worn(String),
 }
 
@@ -101,7 +113,7 @@ pub(super) fn find(mirror: &Path) -> Result<Found, GitError> {
         Ok(repo) if packs(mirror).map_or(usize::MAX, |packs| packs.len()) <= MAX_PACKS => {
             Ok(Found::Usable(Box::new(repo)))
         }
-        Ok(_) => Ok(Found::Worn(format!("it has more than {MAX_PACKS} packs"))),
+        Ok(repo) => Ok(Found::Crowded(Box::new(repo))),
         Err(error) => Ok(Found::Worn(error.message)),
     }
 }
@@ -116,18 +128,22 @@ pub(super) struct Fresh {
 impl Fresh {
     pub(super) fn create(mirror: &Path) -> Result<Self, GitError> {
         let (parent, name) = split(mirror)?;
-        let broken = |why: String| GitError::other(format!("cannot create the mirror {}: {why}", mirror.display()));
+        let doing = format!("create the mirror {}", mirror.display());
         let directory = tempfile::Builder::new()
             .prefix(&format!(".{name}.new-"))
             .tempdir_in(parent)
-            .map_err(|error| broken(error.to_string()))?;
+            .map_err(|error| GitError::of_disk(&error, &format!("cannot {doing}")))?;
         let repo = gix::ThreadSafeRepository::init_opts(
             directory.path(),
             gix::create::Kind::Bare,
             gix::create::Options::default(),
             options(),
         )
-        .map_err(|error| broken(classify::local(&error, "initialise it").message))?
+        .map_err(|error| match classify::local(&error, &doing) {
+            full if full.kind == GitErrorKind::DiskFull => full,
+            // There is nothing yet that could be damaged.
+            other => GitError::other(other.message),
+        })?
         .to_thread_local();
         Ok(Self { directory, repo })
     }
@@ -135,18 +151,23 @@ impl Fresh {
     /// Puts the new mirror in its place. Readers of the old one may see `Corrupt` once.
     pub(super) fn install(self, mirror: &Path) -> Result<(), GitError> {
         let (parent, name) = split(mirror)?;
-        let broken = |why: String| GitError::other(format!("cannot replace the mirror {}: {why}", mirror.display()));
-        let grave = tempfile::Builder::new()
-            .prefix(&format!(".{name}.old-"))
-            .tempdir_in(parent)
-            .map_err(|error| broken(error.to_string()))?;
+        let broken = |error: std::io::Error| {
+            GitError::of_disk(&error, &format!("cannot replace the mirror {}", mirror.display()))
+        };
+        drop(self.repo);
+        // In one step where the file system can do that, so that there is always a mirror for readers.
+        let (here, swap) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+        if rustix::fs::renameat_with(here, self.directory.path(), here, mirror, swap).is_ok() {
+            return Ok(());
+        }
+        let grave =
+            tempfile::Builder::new().prefix(&format!(".{name}.old-")).tempdir_in(parent).map_err(broken)?;
         match fs::rename(mirror, grave.path().join("mirror")) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(broken(error.to_string())),
+            Err(error) => return Err(broken(error)),
         }
-        drop(self.repo);
-        fs::rename(self.directory.keep(), mirror).map_err(|error| broken(error.to_string()))
+        fs::rename(self.directory.keep(), mirror).map_err(broken)
     }
 }
 

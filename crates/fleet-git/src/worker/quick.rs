@@ -67,7 +67,8 @@ pub(super) fn ask(remote: &Remote, names: &[String], timeouts: Timeouts) -> Resu
     let status = answer.status();
     if status == reqwest::StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
         // Asking again at once would make it worse.
-        return Err(classify::answered(status.as_u16(), &remote.display_url()));
+        let wait = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        return Err(classify::answered(status.as_u16(), &remote.display_url(), wait));
     }
     let is_answer = answer
         .headers()

@@ -8,6 +8,7 @@ use gix::bstr::{BString, ByteSlice as _};
 use gix::objs::tree::EntryKind;
 
 use super::ancestry::gix_id;
+use super::blobs::verify;
 use super::classify;
 use crate::error::{GitError, GitErrorKind};
 use crate::object_id::ObjectId;
@@ -164,7 +165,9 @@ fn children(
         ));
     }
     let broken = |error: gix::Error| classify::local(&error, &format!("read the directory {path:?}"));
-    let tree = repo.find_tree(tree).map_err(broken)?;
+    let id = tree;
+    let tree = repo.find_tree(id).map_err(broken)?;
+    verify(gix::objs::Kind::Tree, &tree.data, &id)?;
     let decoded = tree.decode().map_err(broken)?;
     Ok(decoded
         .entries
@@ -184,6 +187,7 @@ fn node_at(repo: &Repository, commit: &CommitId, path: &str) -> Result<Option<No
     }
     let broken = |error: gix::Error| classify::local(&error, &format!("read commit {commit}"));
     let found = repo.find_commit(id).map_err(broken)?;
+    verify(gix::objs::Kind::Commit, &found.data, &id)?;
     let mut node = Node { kind: EntryKind::Tree, id: found.tree_id().map_err(broken)?.detach() };
     for (depth, part) in path.split('/').filter(|part| !part.is_empty()).enumerate() {
         if node.mode().is_some() {

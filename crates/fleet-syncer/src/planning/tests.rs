@@ -19,6 +19,8 @@ use super::*;
 use crate::apply::{Application, Applied, Outcome, Writer, apply};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
+use crate::metrics::SyncerMetrics;
+use crate::mirrors::Mirrors;
 use crate::desired;
 use crate::inputs::{ContentCache, InputReader};
 use crate::snapshot::{Mirror, Snapshot};
@@ -52,12 +54,16 @@ impl World {
             credentials: Vec::new(),
             allow_local_repositories: false,
             poll_interval: ttl,
+            max_mirror_bytes: u64::MAX,
             device_certificate_lifetime: ttl,
         });
         let arguments: [&str; 0] = [];
         Self {
             git: WorkerPool::new(WorkerCommand::new("/nonexistent", arguments), Limits::default()),
-            dependencies: Dependencies::new(config, store.clone(), Arc::new(SystemClock)),
+            dependencies: {
+                let mirrors = Arc::new(Mirrors::new(Arc::clone(&config), SyncerMetrics::default()));
+                Dependencies::new(config, store.clone(), Arc::new(SystemClock), mirrors)
+            },
             store,
             lease,
             cache: RevisionCache::default(),

@@ -32,11 +32,12 @@ impl Source {
 
     async fn commits_between(&self, applied: &CommitId, observed: &CommitId) -> Result<u32, RunError> {
         let git = &self.shared.git;
-        let count = match git.lost_commits(&self.mirror, observed, applied, MAX_BEHIND).await {
+        let _in_use = self.mirror.in_use();
+        let count = match git.lost_commits(self.mirror.path(), observed, applied, MAX_BEHIND).await {
             // A suspended source is only looked at: its newest commits are not here yet.
             Err(error) if error.kind == GitErrorKind::RefMissing => {
-                git.fetch(&self.mirror, &self.remote, &self.definition.revision, Some(applied)).await?;
-                git.lost_commits(&self.mirror, observed, applied, MAX_BEHIND).await?
+                self.mirror.fetch(git, Some(applied), self.mirror.poll(self.woken)).await?;
+                git.lost_commits(self.mirror.path(), observed, applied, MAX_BEHIND).await?
             }
             other => other?,
         };

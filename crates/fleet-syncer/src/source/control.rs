@@ -84,7 +84,7 @@ impl Source {
 
     /// What a new history loses of the old one.
     pub(super) async fn rewritten(&self, base: CommitId, commit: &CommitId) -> Result<Rewritten, RunError> {
-        let lost = self.shared.git.lost_commits(&self.mirror, &base, commit, MAX_LOST + 1).await;
+        let lost = self.shared.git.lost_commits(self.mirror.path(), &base, commit, MAX_LOST + 1).await;
         let lost = match lost {
             Ok(lost) => Some(lost),
             Err(error) if error.kind == GitErrorKind::RefMissing => None,

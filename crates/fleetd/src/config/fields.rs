@@ -136,6 +136,21 @@ impl Fields {
         number
     }
 
+    /// A size such as `10Gi`, `500Mi` or a number of bytes, within bounds.
+    pub(super) fn bytes(&mut self, key: &'static str, low: u64, high: u64) -> Option<u64> {
+        let value = self.take(key)?;
+        let bytes = match &value {
+            Value::String(text) => parse_bytes(text),
+            other => other.as_u64(),
+        };
+        let bytes = bytes.filter(|bytes| (low..=high).contains(bytes));
+        if bytes.is_none() {
+            let wanted = format_args!("expected a size from {low} to {high} bytes, such as 500Mi or 10Gi");
+            self.problem(key, wanted);
+        }
+        bytes
+    }
+
     /// A duration such as `15s`, `2m`, `24h` or `14d`, within bounds.
     pub(super) fn duration(&mut self, key: &'static str, low: Duration, high: Duration) -> Option<Duration> {
         if let Some(Value::Number(number)) = self.mapping.get(key) {
@@ -194,6 +209,20 @@ fn kind_of(value: &Value) -> &'static str {
 }
 
 /// Parses `<whole number><ms|s|m|h|d>`.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let shift = match unit {
+        "" => 0,
+        "Ki" => 10,
+        "Mi" => 20,
+        "Gi" => 30,
+        "Ti" => 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
 fn parse_duration(text: &str) -> Option<Duration> {
     let split = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(split);

@@ -228,7 +228,11 @@ fn read_auth(mut section: Fields, beside: &Path) -> AuthConfig {
 fn read_git(mut section: Fields, beside: &Path) -> GitConfig {
     let credentials = section.sections("credentials").into_iter().filter_map(|item| read_credential(item, beside));
     let credentials = credentials.collect();
+    let mut mirrors = section.section("mirrors");
+    let max_mirror_bytes = mirrors.bytes("maxBytes", 1 << 20, 1 << 50).unwrap_or(10 << 30);
+    mirrors.finish();
     let config = GitConfig {
+        max_mirror_bytes,
         poll_interval: section
             .duration("pollInterval", Duration::from_millis(500), Duration::from_secs(DAY))
             .unwrap_or(Duration::from_secs(15)),

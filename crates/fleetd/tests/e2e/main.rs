@@ -11,6 +11,7 @@ mod faults;
 mod harness;
 mod holds;
 mod holds_durable;
+mod mirrors;
 mod plans;
 mod repositories;
 mod states;

@@ -1,0 +1,149 @@
+//! Keys, gates and the disk. That all share one poll is shown with a real host in `fleetd/tests/e2e/mirrors.rs`.
+
+use std::fs;
+
+use fleet_git::{GitErrorKind, RemoteAuth, SshOptions};
+use fleet_model::OrgId;
+
+use super::*;
+use crate::config::GitCredential;
+
+fn mirrors(directory: &Path, max_mirror_bytes: u64) -> Mirrors {
+    let credential = GitCredential {
+        url_prefix: "https://git.test/ops/".to_owned(),
+        auth: RemoteAuth::Anonymous,
+        ca_pem: None,
+        skip_verify: false,
+        ssh: SshOptions::default(),
+    };
+    let config = SyncerConfig {
+        holder: String::new(),
+        org: OrgId::DEFAULT,
+        mirrors: directory.to_owned(),
+        sources: Vec::new(),
+        credentials: vec![credential],
+        allow_local_repositories: false,
+        poll_interval: Duration::from_secs(15),
+        max_mirror_bytes,
+        device_certificate_lifetime: Duration::from_secs(3600),
+    };
+    Mirrors::new(Arc::new(config), SyncerMetrics::default())
+}
+
+#[test]
+fn urls_that_certainly_mean_one_repository_share_a_mirror() {
+    let all = mirrors(Path::new("/m"), u64::MAX);
+    let path = |url: &str, revision: &str| all.of(url, revision).path().to_owned();
+    for (one, other) in [
+        ("https://git.test/a.git", "HTTPS://Git.Test:443/a.git/"),
+        ("ssh://git@h/a", "ssh://git@H:22/a"),
+        ("file:///srv/a", "/srv/a/"),
+        ("file://localhost/srv/a", "/srv/a"),
+        ("git@h:a.git", "git@h:a.git/"),
+    ] {
+        assert_eq!(path(one, "main"), path(other, " main "), "{one} {other}");
+    }
+    assert_eq!(path("/srv/a", ""), path("/srv/a", "HEAD"));
+    for (one, other) in [
+        ("https://git.test/a.git", "https://git.test/a"),
+        ("https://git.test/a", "https://git.test/A"),
+        ("https://git.test/a", "http://git.test/a"),
+        ("https://git.test/a", "https://git.test:444/a"),
+        ("ssh://one@h/a", "ssh://two@h/a"),
+        ("file:///srv/%41", "/srv/%41"),
+        ("/", "file://"),
+    ] {
+        assert_ne!(path(one, "main"), path(other, "main"), "{one} {other}");
+    }
+    assert_ne!(path("/srv/a", "main"), path("/srv/a", "next"));
+    // The same place with another credential is another mirror: who may read it is another question.
+    assert_ne!(path("https://git.test/ops/a", "main"), path("https://GIT.test/ops/a", "main"));
+}
+
+fn failure(retry_after: Option<u64>) -> GitError {
+    let mut error = GitError::new(GitErrorKind::RateLimited, "slow down");
+    error.retry_after = retry_after.map(Duration::from_secs);
+    error
+}
+
+#[test]
+fn a_pause_of_ours_ends_early_for_who_was_woken_and_one_of_the_host_does_not() {
+    let mut gate = Gate::new(LONGEST_PAUSE);
+    let began = Instant::now();
+    assert_eq!(gate.closed(None, began), None);
+    gate.note(began, began, Some(&failure(None)));
+    let soon = began + Duration::from_millis(50);
+    assert!(gate.closed(None, soon).is_some() && gate.closed(Some(began), soon).is_some());
+    assert_eq!(gate.closed(Some(soon), soon), None, "woken after the failure");
+    assert_eq!(gate.closed(None, began + Duration::from_secs(2)), None, "the first pause is one second at most");
+
+    gate.note(began, began, Some(&failure(Some(60))));
+    assert!(gate.closed(Some(soon), soon).is_some(), "the host's word binds everybody");
+    assert!(gate.closed(None, began + Duration::from_secs(59)).is_some());
+    assert_eq!(gate.closed(None, began + Duration::from_secs(61)), None);
+    assert!(gate.opens_at().is_some_and(|at| at >= began + Duration::from_secs(60)));
+    gate.note(began, began, None);
+    assert_eq!((gate.closed(None, soon), gate.opens_at()), (None, None));
+}
+
+/// A mirror on the disk as far as the disk is concerned.
+fn lay_down(mirror: &Path, bytes: usize, age: Duration) {
+    let pack = mirror.join("objects/pack");
+    fs::create_dir_all(&pack).unwrap();
+    fs::write(pack.join("pack-1.pack"), vec![1; bytes]).unwrap();
+    let guard = mirror.with_extension("guard");
+    fs::write(&guard, "").unwrap();
+    let then = SystemTime::now() - age;
+    for path in [guard.as_path(), mirror] {
+        fs::File::open(path).unwrap().set_modified(then).unwrap();
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[tokio::test]
+async fn the_least_recently_used_mirrors_go_first_and_those_in_use_stay() {
+    let place = tempfile::tempdir().unwrap();
+    let all = mirrors(place.path(), 250_000);
+    let [a, b, c] = ["/srv/a", "/srv/b", "/srv/c"].map(|url| all.of(url, "main"));
+    for (mirror, age) in [(&a, 30), (&b, 20), (&c, 10)] {
+        lay_down(mirror.path(), 100_000, Duration::ZERO);
+        lock(&mirror.usage).used = SystemTime::now() - Duration::from_secs(age);
+    }
+    let hold = a.in_use();
+    all.tidy(DAY).await.unwrap();
+    assert!(a.path().exists() && !b.path().exists() && c.path().exists(), "the oldest is in use, the next one goes");
+    assert!(all.metrics.mirror_bytes.get() < 250_000 && all.metrics.mirror_bytes.get() > 190_000);
+    assert_eq!(all.metrics.mirror_evictions.get(), 1);
+    lay_down(b.path(), 100_000, Duration::ZERO);
+    drop(hold);
+    c.in_use_for(DAY);
+    lock(&b.usage).used = SystemTime::now() - Duration::from_secs(1);
+    let _fetching = b.fetching.lock().await;
+    all.tidy(DAY).await.unwrap();
+    assert!(!a.path().exists() && b.path().exists() && c.path().exists());
+    assert!(!place.path().read_dir().unwrap().any(|e| e.unwrap().file_name().to_string_lossy().contains("evicted")));
+}
+
+#[tokio::test]
+async fn mirrors_that_nobody_asks_for_go_after_a_while() {
+    let place = tempfile::tempdir().unwrap();
+    let all = mirrors(place.path(), u64::MAX);
+    let (held, asked) = (all.of("/srv/held", "main"), all.of("/srv/asked", "main").path().to_owned());
+    let strange = place.path().join("repository-0123456789abcdef01234567");
+    let young = place.path().join("repository-89abcdef0123456701234567");
+    let old_layout = place.path().join("source-0123456789abcdef01234567");
+    for (mirror, age) in
+        [(held.path(), 9 * DAY), (&asked, 9 * DAY), (&strange, 2 * DAY), (&young, DAY / 2), (&old_layout, DAY / 2)]
+    {
+        lay_down(mirror, 10, age);
+    }
+    fs::write(place.path().join("somebody-elses"), "x").unwrap();
+    all.tidy(DAY).await.unwrap();
+    assert!(held.path().exists() && asked.exists() && young.exists());
+    assert!(!strange.exists() && !strange.with_extension("guard").exists() && !old_layout.exists());
+    assert!(place.path().join("somebody-elses").exists());
+    all.tidy(Duration::ZERO).await.unwrap();
+    assert!(held.path().exists(), "a source has it");
+    assert!(!asked.exists() && !young.exists());
+}

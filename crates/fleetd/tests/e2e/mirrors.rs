@@ -1,0 +1,158 @@
+//! One mirror and one poll for all who use a repository, a limit for the disk, and hosts that ask to be left alone.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fleet_test::git_server::GitServer;
+use fleet_test::{GitRepo, TestDatabase};
+
+use crate::harness::{DEADLINE, Database, Installation, eventually};
+use crate::repositories::{host, repository};
+
+const TEAMS: usize = 10;
+
+fn team_file(team: usize, number: usize) -> String {
+    format!(
+        "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata:\n  name: team-{team}\n  annotations:\n    round: \"{number}\"\n\
+         spec:\n  selector:\n    matchLabels: {{team: \"{team}\"}}\n  template:\n    spec:\n      config:\n      - name: a\n        inline:\n        \
+         - path: /etc/round\n          content: \"{number}\"\n"
+    )
+}
+
+/// Requests that the host answers in this time.
+fn requests_in(server: &GitServer, time: Duration) -> usize {
+    let (before, until) = (server.requests().len(), Instant::now() + time);
+    while Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    server.requests().len() - before
+}
+
+#[test]
+fn ten_sources_of_one_repository_cost_its_host_what_one_costs() {
+    let shared = GitRepo::init();
+    for team in 0..TEAMS {
+        shared.write(&format!("team-{team}/fleet.yaml"), team_file(team, 1));
+    }
+    shared.commit("ten teams");
+    let (root, server, settings) = host(&shared);
+    let mut manifests = vec![("repositories.yaml".to_owned(), repository("shared", &server.https_url("shared.git")))];
+    for team in 0..TEAMS {
+        let sync = format!(
+            "apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata:\n  name: team-{team}\nspec:\n  repository: shared\n  \
+             targetRevision: main\n  path: /team-{team}\n"
+        );
+        manifests.push((format!("sync-{team}.yaml"), sync));
+    }
+    let files: Vec<(&str, &str)> = manifests.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let there = Installation::start_with(&files, Database::Own(TestDatabase::create()), &settings);
+    let applied = |commit: &str| {
+        let sql = format!("select count(*) from desired.sources where applied_commit = '{commit}'");
+        eventually("all teams to be applied", || (there.sql(&sql) == TEAMS.to_string()).then_some(()));
+    };
+    applied(&shared.head());
+    let mirrors = || {
+        let entries = std::fs::read_dir(there.data_dir().join("mirrors")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("repository-") && !name.ends_with(".guard")).count()
+    };
+    assert_eq!(mirrors(), 2, "one for the service's own source, one for all teams");
+
+    // One source asks once in 0.8 to 1.2 s, and so in ten seconds thirteen times at most. The last ones may still begin.
+    let ten = requests_in(&server, Duration::from_secs(10));
+    assert!((5..=15).contains(&ten), "{ten} requests in ten intervals");
+
+    let fetches = |server: &GitServer| server.requests().iter().filter(|line| line.contains("info/refs")).count();
+    let before = fetches(&server);
+    for team in 0..TEAMS {
+        shared.write(&format!("team-{team}/fleet.yaml"), team_file(team, 2));
+    }
+    let second = shared.commit("the second round");
+    shared.git(&["push", "--quiet", root.path().join("shared.git").to_str().unwrap(), "main"]);
+    applied(&second);
+    assert_eq!(fetches(&server) - before, 1, "{:?}", server.requests());
+    let metrics = there.http_get("/metrics").unwrap();
+    assert!(metrics.lines().any(|line| line.starts_with("fleetd_syncer_mirrors_bytes ") || line.contains("mirrors_bytes ")), "{metrics}");
+}
+
+#[test]
+fn mirrors_above_the_limit_go_and_come_back_when_they_are_needed() {
+    let shared = GitRepo::init();
+    let noise = |seed: u32| -> Vec<u8> {
+        let mut state = seed;
+        (0..1_500_000)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state.to_be_bytes()[0]
+            })
+            .collect()
+    };
+    shared.write("big", noise(7)).write("fleets/fleet.yaml", team_file(0, 1));
+    shared.commit("large");
+    let (root, server, settings) = host(&shared);
+    let settings = settings.replacen('{', "{mirrors: {maxBytes: 1Mi}, ", 1);
+    let there =
+        Installation::start_at(GitRepo::init(), &server.https_url("shared.git"), Database::Own(TestDatabase::create()), &settings);
+    there.wait_applied(&shared.head());
+    let size = || -> u64 {
+        let output = std::process::Command::new("du").arg("-sk").arg(there.data_dir().join("mirrors")).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    };
+    eventually("the mirror to be evicted", || (size() < 1_024).then_some(()));
+    let fleets = there.sql("select count(*) from desired.fleets");
+    assert_eq!(fleets, "1", "what is applied does not need the mirror");
+    assert!(there.http_get("/metrics").unwrap().lines().any(|line| line.contains("mirror_evictions_total 1")));
+    shared.write("fleets/fleet.yaml", team_file(0, 2));
+    let second = shared.commit("after the eviction");
+    shared.git(&["push", "--quiet", root.path().join("shared.git").to_str().unwrap(), "main"]);
+    there.wait_applied(&second);
+}
+
+#[test]
+fn a_host_that_asks_to_be_left_alone_is_left_alone_even_when_somebody_is_impatient() {
+    const WAIT: Duration = Duration::from_secs(8);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}/fleet.git", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let (mut seen, mut portion) = (Vec::new(), [0; 1024]);
+            while !seen.windows(4).any(|end| end == b"\r\n\r\n") {
+                match socket.read(&mut portion) {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => seen.extend_from_slice(&portion[..count]),
+                }
+            }
+            counter.fetch_add(1, Ordering::SeqCst);
+            let answer = format!(
+                "HTTP/1.1 429 Too Many Requests\r\nRetry-After: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                WAIT.as_secs()
+            );
+            // A client that went away counts all the same.
+            let _ = socket.write_all(answer.as_bytes());
+        }
+    });
+    let settings = "{pollInterval: 500ms}";
+    let there = Installation::start_at(GitRepo::init(), &url, Database::Own(TestDatabase::create()), settings);
+    let reason = |there: &Installation| {
+        let source = there.object("sources", "main")?;
+        source["status"]["conditions"].as_array()?.iter().any(|c| c["reason"] == "RateLimited").then_some(())
+    };
+    eventually("the first answer", || reason(&there));
+    let (first, began) = (asked.load(Ordering::SeqCst), Instant::now());
+    while began.elapsed() < WAIT - Duration::from_secs(4) {
+        // Ends with an error, since the source is not in order.
+        let _ = there.fleetctl(&["sync", "main", "--timeout", "1s"]);
+        assert_eq!(asked.load(Ordering::SeqCst), first, "asked again after {:?}", began.elapsed());
+    }
+    let again = Instant::now();
+    while asked.load(Ordering::SeqCst) == first {
+        assert!(again.elapsed() < DEADLINE, "never asked again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
