@@ -125,7 +125,7 @@ pub(crate) async fn apply(
     laps: &mut Laps,
 ) -> Result<Outcome, ApplyError> {
     let _turn = writer.turn.lock().await;
-    let mut transaction = writer.store.begin().await?;
+    let mut transaction = writer.lease.begin(writer.store).await?;
     let (outcome, fresh) = apply_in(&mut transaction, writer, application, laps).await?;
     transaction.commit().await.map_err(StoreError::from)?;
     laps.lap("commit");

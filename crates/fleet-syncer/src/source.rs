@@ -540,7 +540,7 @@ impl Source {
             &diagnostics,
             &self.shared.clock.now_rfc3339(),
         );
-        let mut transaction = self.shared.store.begin().await?;
+        let mut transaction = self.lease.begin(&self.shared.store).await?;
         self.lease.fence(&mut transaction).await?;
         let news = record_commit(&mut transaction, org, &name, &commit, Verdict::Refused, &diagnostics, 0).await?;
         if news {

@@ -138,7 +138,9 @@ impl Source {
     pub(super) async fn note(&self, commit: Option<&CommitId>, polled_at: Option<Timestamp>) -> Result<(), StoreError> {
         let seen =
             Observation { commit, polled_at: polled_at.map(Ts::from), conditions: &self.conditions, diagnostics: None };
-        let mut transaction = self.shared.store.begin().await?;
+        let mut transaction = self.lease.begin(&self.shared.store).await?;
+        // What a former holder thinks of a source must not hide what the present one knows.
+        self.lease.fence(&mut transaction).await?;
         record_observation(&mut transaction, self.shared.config.org, &self.definition.name, &seen).await?;
         transaction.commit().await.map_err(StoreError::from)
     }
