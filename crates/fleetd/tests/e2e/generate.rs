@@ -232,9 +232,7 @@ impl History {
     fn reread(&mut self) {
         let names = |directory: &str| -> BTreeSet<usize> {
             let Ok(entries) = std::fs::read_dir(self.work.path().join(directory)) else { return BTreeSet::new() };
-            entries
-                .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".yaml")?.parse().ok())
-                .collect()
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".yaml")?.parse().ok()).collect()
         };
         (self.fleets, self.devices) = (names("fleets"), names("devices"));
     }

@@ -66,7 +66,8 @@ impl Accepted {
         for line in stand.database.psql(DEVICES).unwrap().lines() {
             assert!(self.devices.contains(line), "{context}: no accepted commit gives {line}");
         }
-        let cleared = stand.database.psql("select count(*) from devices where rendered_version > 0 and rendered_digest is null");
+        let cleared =
+            stand.database.psql("select count(*) from devices where rendered_version > 0 and rendered_digest is null");
         assert_eq!(cleared.unwrap(), "0", "{context}: a document is gone");
         // One look, so that all of it is of one moment. While it is dropped there is nothing to compare.
         let Ok(state) = stand.database.psql(STATE) else { return };

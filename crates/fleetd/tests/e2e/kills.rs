@@ -39,7 +39,8 @@ impl Stand {
         let database = TestDatabase::create();
         let dir = tempfile::Builder::new().prefix("shorebase-kills").tempdir().unwrap();
         let git = "{pollInterval: 1s}".to_owned();
-        let config = ServiceConfig { database: database.url(), source: host.to_owned(), git };
+        let config =
+            ServiceConfig { database: database.url(), source: host.to_owned(), more_sources: String::new(), git };
         let mut service = Service::new(dir.path(), config);
         service.start();
         wait_applied(&database, first);
@@ -62,14 +63,18 @@ impl Stand {
     /// Waits until a commit is in force, or refused where it has to be.
     pub(crate) fn settle(&self, step: &Step) {
         let judged = match step.good {
-            true => format!("select applied_commit = '{0}' and observed_commit = '{0}' from desired.sources", step.commit),
+            true => {
+                format!("select applied_commit = '{0}' and observed_commit = '{0}' from desired.sources", step.commit)
+            }
             false => format!(
                 "select s.observed_commit = '{0}' and c.verdict = 'Refused' from desired.sources s
                  join desired.commits c on c.commit_id = '{0}'",
                 step.commit
             ),
         };
-        eventually(&format!("{step:?} to be judged"), || (self.sql(&judged) == "t").then_some(()));
+        eventually(&format!("{}, commit {}, to be judged", step.what, step.commit), || {
+            (self.sql(&judged) == "t").then_some(())
+        });
         self.settle_devices();
     }
 
@@ -193,8 +198,7 @@ fn a_service_killed_at_random_moments_leaves_one_commit_or_the_other() {
     eprintln!("{kills} kills; again with SHOREBASE_SEED={seed}");
     let began = Instant::now();
     let share = kills.div_ceil(LANES);
-    let lanes: Vec<_> =
-        (0..LANES).map(|n| std::thread::spawn(move || lane(seed + n as u64, share))).collect();
+    let lanes: Vec<_> = (0..LANES).map(|n| std::thread::spawn(move || lane(seed + n as u64, share))).collect();
     let mut all = Tally::default();
     for lane in lanes {
         let tally = lane.join().unwrap_or_else(|_| panic!("again with SHOREBASE_SEED={seed}"));
@@ -239,7 +243,7 @@ const LINGER: &str = "
                         execute function linger()', t.s, t.n);
       end loop;
     end $$;
-    create constraint trigger linger after insert or update on source_positions deferrable initially deferred
+    create constraint trigger linger_at_commit after insert or update on source_positions deferrable initially deferred
       for each row execute function linger_at_commit()";
 
 /// A commit that makes the syncer write wherever it can: in turn one and the other.
@@ -305,7 +309,8 @@ fn a_service_killed_at_any_write_leaves_the_commit_before() {
         stand.sql(&format!("insert into lingers values ('{place}')"));
         let step = good(n + 3);
         eventually(&format!("the service to write {place}"), || {
-            let asleep = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'";
+            let asleep =
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'";
             (stand.sql(asleep) != "0").then_some(())
         });
         assert!(stand.kill(), "{place}: it was writing");

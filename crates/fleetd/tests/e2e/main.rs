@@ -6,6 +6,7 @@
 
 mod access;
 mod before_merge;
+mod broken;
 mod commits;
 mod faults;
 mod generate;

@@ -33,13 +33,13 @@ impl Pair {
         let config = |database: &str| ServiceConfig {
             database: database.to_owned(),
             source: repo.url(),
+            more_sources: String::new(),
             git: "{pollInterval: 1s}".to_owned(),
         };
         let mut a = Service::new(&dir.path().join("a"), config(url_of_a));
         a.start();
         wait_applied(&database, &commit);
         add_devices(&database, &[("kiosk", 6)]);
-        database.psql("update devices set dirty = true; notify shorebase_enrollment").unwrap();
         watch_versions(&database);
         eventually("the devices to get their documents", || {
             (database.psql("select count(*) from devices where rendered_version = 1 and not dirty").unwrap() == "6")
@@ -202,13 +202,14 @@ fn a_holder_that_stands_still_within_its_transaction_holds_nobody_up() {
     // Only what the first holder writes is slow.
     pair.sql(
         "create function linger() returns trigger language plpgsql as $$ begin
-           if current_setting('application_name') = 'fleetd writer 1' then perform pg_sleep(1); end if;
+           if current_setting('application_name') = 'fleetd writer 1' then perform pg_sleep(5); end if;
            return null;
          end $$;
          create trigger linger after insert or update on desired.manifests for each statement execute function linger()",
     );
     let second = pair.push("second\n");
-    let asleep = "select count(*) from pg_stat_activity where application_name = 'fleetd writer 1' and wait_event = 'PgSleep'";
+    let asleep =
+        "select count(*) from pg_stat_activity where application_name = 'fleetd writer 1' and wait_event = 'PgSleep'";
     eventually("a to be in its transaction", || (pair.sql(asleep) == "1").then_some(()));
     pair.a.signal(Signal::STOP);
     let stopped = pair.now();

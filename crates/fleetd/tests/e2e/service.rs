@@ -26,6 +26,8 @@ pub(crate) struct Service {
 pub(crate) struct ServiceConfig {
     pub(crate) database: String,
     pub(crate) source: String,
+    /// Lines below `sources`, after the source `main`.
+    pub(crate) more_sources: String,
     /// Settings below `git`, YAML in flow style.
     pub(crate) git: String,
 }
@@ -44,7 +46,8 @@ impl Service {
     /// Has the same certificate authority and token key as another one: a replica of it.
     pub(crate) fn as_replica_of(self, other: &Self) -> Self {
         fs::create_dir_all(self.data_dir()).unwrap();
-        let copied = Command::new("cp").arg("-a").arg(other.data_dir().join(".")).arg(self.data_dir()).status().unwrap();
+        let copied =
+            Command::new("cp").arg("-a").arg(other.data_dir().join(".")).arg(self.data_dir()).status().unwrap();
         assert!(copied.success());
         // Its own name in leases, and what it makes itself.
         for own in ["instance-id", "fleetd.lock"] {
@@ -61,7 +64,8 @@ impl Service {
         let text = format!(
             "dataDir: {data}\nlog: {{level: info, format: json}}\ndatabase: {{url: \"{database}\"}}\n\
              userApi: {{address: '{user}'}}\nagentApi: {{address: '{agent}'}}\nmetrics: {{address: '{metrics}'}}\n\
-             git: {git}\nsources:\n- {{name: main, url: '{source}', revision: main}}\n",
+             git: {git}\nsources:\n- {{name: main, url: '{source}', revision: main}}\n{more}",
+            more = self.config.more_sources,
             data = self.data_dir().display(),
             database = self.config.database,
             git = self.config.git,
@@ -157,7 +161,9 @@ pub(crate) const CONNECTIONS: &str =
 
 /// Waits until the database has noticed that a killed service is gone.
 pub(crate) fn wait_disconnected(database: &TestDatabase) {
-    eventually("the killed service's connections to end", || (database.psql(CONNECTIONS).unwrap() == "0").then_some(()));
+    eventually("the killed service's connections to end", || {
+        (database.psql(CONNECTIONS).unwrap() == "0").then_some(())
+    });
 }
 
 /// Adds devices as they are after their enrolment, without agents.
@@ -167,8 +173,9 @@ pub(crate) fn add_devices(database: &TestDatabase, roles: &[(&str, usize)]) {
             .psql(&format!(
                 "insert into devices (org_id, name, enrolled_labels, labels, change_seq)
                  select '00000000-0000-0000-0000-000000000000', '{role}' || lpad(n::text, 16, '0'),
-                        '{{\"role\":\"{role}\"}}', '{{\"role\":\"{role}\"}}', nextval('device_change_seq')
-                 from generate_series(1, {count}) as n"
+                        l, l, nextval('device_change_seq')
+                 from generate_series(1, {count}) n, jsonb_build_object('role', '{role}', 'alias', 'a' || n) l;
+                 notify shorebase_enrollment"
             ))
             .unwrap();
     }
