@@ -18,11 +18,11 @@ use crate::work::work;
 
 /// How long a lease holds without being renewed. With the pause between tries it is the longest that nobody applies commits
 /// after a holder died.
-const TTL: Duration = Duration::from_secs(6);
+const TTL: Duration = Duration::from_secs(5);
 /// How often it is renewed.
-const RENEW: Duration = Duration::from_millis(1_500);
+const RENEW: Duration = Duration::from_millis(1_250);
 /// How often somebody else's is tried.
-const TRY: Duration = Duration::from_millis(750);
+const TRY: Duration = Duration::from_millis(500);
 /// How long work may take to end, and the lease to be given back. What is cut off is rolled back.
 const END: Duration = Duration::from_secs(5);
 

@@ -29,7 +29,7 @@ use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
 use crate::planning::blocking;
 use crate::revisions::RevisionCache;
-use crate::snapshot::{Mirror, Snapshot};
+use crate::snapshot::{Mirror, Snapshot, is_about_the_commit};
 
 /// The most findings that are kept of one commit.
 const MAX_DIAGNOSTICS: usize = 500;
@@ -279,7 +279,14 @@ impl Source {
         let shared = Arc::clone(&self.shared);
         let mirror_path = self.mirror.clone();
         let mirror = Mirror { git: &shared.git, path: &mirror_path };
-        let snapshot = Snapshot::read(mirror, commit, &self.definition.path, self.snapshot.as_ref()).await?;
+        let snapshot = match Snapshot::read(mirror, commit, &self.definition.path, self.snapshot.as_ref()).await {
+            Ok(snapshot) => snapshot,
+            Err(error) if is_about_the_commit(&error) => {
+                let finding = finding_in_file(&self.definition.path, codes::NOT_A_FILE, error.message);
+                return Ok(Err(Refusal { reason: RefusalReason::ParseError, diagnostics: vec![finding] }));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let (lint_commit, config, own) = self.lint_configs(mirror, &snapshot).await?;
         laps.lap("read");
         let (files, paths) = (snapshot.files(), snapshot.all_paths());

@@ -110,10 +110,15 @@ impl Source {
     pub(super) async fn restore(&mut self, last: &CommitId) -> Result<(), RunError> {
         match self.take(last, Way::Back, &mut Laps::start()).await {
             Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(RunError::Git(_)) => {
+            Ok(Err(_)) => {
                 warn!(source = self.definition.name, commit = %last, "Cannot bring back the commit applied last");
             }
-            Err(error @ RunError::Store(_)) => return Err(error),
+            Err(RunError::Git(error)) if error.kind == GitErrorKind::RefMissing => {
+                warn!(source = self.definition.name, commit = %last, %error, "Cannot bring back the commit applied last");
+            }
+            // A worker that died or was late says nothing about the commit: what comes instead would pass the guard as the
+            // first commit of a source.
+            Err(error) => return Err(error),
         }
         Ok(())
     }

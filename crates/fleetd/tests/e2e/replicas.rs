@@ -1,5 +1,7 @@
 //! Two services on one database: both serve devices, one writes, and the other takes over when it cannot any more.
 
+use std::time::Instant;
+
 use fleet_test::{Fault, GitRepo, TcpFaultProxy, TestDatabase};
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -12,6 +14,9 @@ use crate::service::{Service, ServiceConfig, add_devices, wait_applied, watch_ve
 /// The longest that nobody applies commits after the holder of the lease died.
 const TAKE_OVER: f64 = 10.0;
 
+/// The longest after one that was asked to stop.
+const HAND_OVER: f64 = 4.0;
+
 /// Two services, `a` with the lease and the first commit applied.
 struct Pair {
     a: Service,
@@ -19,6 +24,8 @@ struct Pair {
     repo: GitRepo,
     database: TestDatabase,
     dir: TempDir,
+    /// What an overloaded machine adds: how much longer than a second it took to start and to apply the first commit.
+    slowness: f64,
 }
 
 impl Pair {
@@ -37,8 +44,10 @@ impl Pair {
             git: "{pollInterval: 1s}".to_owned(),
         };
         let mut a = Service::new(&dir.path().join("a"), config(url_of_a));
+        let began = Instant::now();
         a.start();
         wait_applied(&database, &commit);
+        let slowness = (began.elapsed().as_secs_f64() - 1.0).max(0.0);
         add_devices(&database, &[("kiosk", 6)]);
         watch_versions(&database);
         eventually("the devices to get their documents", || {
@@ -47,7 +56,7 @@ impl Pair {
         });
         let mut b = Service::new(&dir.path().join("b"), config(&database.url())).as_replica_of(&a);
         b.start();
-        let pair = Self { a, b, repo, database, dir };
+        let pair = Self { a, b, repo, database, dir, slowness };
         assert_eq!(pair.holder(), instance(&pair.a));
         pair
     }
@@ -71,14 +80,22 @@ impl Pair {
         self.repo.commit(text)
     }
 
-    /// How long after `since` the database took the commit in, by the database's clock.
-    fn applied_after(&self, commit: &str, since: &str) -> f64 {
+    /// Waits until the commit is applied, and checks that the database took it in within so many seconds after `since`, by
+    /// the database's clock.
+    fn applied_within(&self, most: f64, commit: &str, since: &str, what: &str) {
         wait_applied(&self.database, commit);
         let seconds = self.sql(&format!(
             "select extract(epoch from at - '{since}') from events
              where reason = 'ResourceSyncSynced' and details->>'commitHash' = '{commit}'"
         ));
-        seconds.parse().unwrap_or_else(|_| panic!("commit {commit} was applied other than once: {seconds:?}"))
+        let took: f64 =
+            seconds.parse().unwrap_or_else(|_| panic!("commit {commit} was applied other than once: {seconds:?}"));
+        eprintln!(
+            "{what}: the next commit was applied after {took:.1} s (slowness of the machine: {:.1} s)",
+            self.slowness
+        );
+        assert!(took > 0.0, "{what}: it was applied before");
+        assert!(took <= most + 2.0 * self.slowness, "{what}: it took {took} s");
     }
 
     fn now(&self) -> String {
@@ -128,9 +145,7 @@ fn of_two_services_one_applies_and_the_other_takes_over_when_it_is_killed() {
     let killed = pair.now();
     pair.a.kill();
     let third = pair.push("third\n");
-    let took = pair.applied_after(&third, &killed);
-    assert!(took <= TAKE_OVER, "it took {took} s");
-    eprintln!("killed: the next commit was applied after {took} s");
+    pair.applied_within(TAKE_OVER, &third, &killed, "killed");
     device.wait_file("/etc/motd", "third\n");
     assert_eq!(pair.holder(), instance(&pair.b));
 
@@ -154,9 +169,7 @@ fn a_service_that_is_stopped_hands_over_at_once() {
     let stopped = pair.now();
     pair.a.terminate();
     let second = pair.push("second\n");
-    let took = pair.applied_after(&second, &stopped);
-    assert!(took <= 4.0, "it took {took} s, as if the lease had to run out");
-    eprintln!("stopped: the next commit was applied after {took} s");
+    pair.applied_within(HAND_OVER, &second, &stopped, "asked to stop");
     pair.check(&[&second], 2);
 }
 
@@ -167,8 +180,7 @@ fn a_late_write_of_a_holder_that_stood_still_is_refused_by_the_database() {
     let stopped = pair.now();
     pair.a.signal(Signal::STOP);
     let second = pair.push("second\n");
-    let took = pair.applied_after(&second, &stopped);
-    assert!(took <= TAKE_OVER, "it took {took} s");
+    pair.applied_within(TAKE_OVER, &second, &stopped, "standing still");
     let third = pair.push("third\n");
     wait_applied(&pair.database, &third);
     let source = "select observed_commit, applied_commit, conditions, diagnostics from desired.sources";
@@ -177,7 +189,10 @@ fn a_late_write_of_a_holder_that_stood_still_is_refused_by_the_database() {
         // While nobody can renew, a cannot find out that it lost the lease before it tries to write.
         let lock = scope.spawn(|| pair.sql("select 1 from leases for no key update; select pg_sleep(2.5)"));
         eventually("the lease to be locked", || {
-            (pair.sql("select count(*) from pg_stat_activity where wait_event = 'PgSleep'") == "1").then_some(())
+            (pair.sql(
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'",
+            ) == "1")
+                .then_some(())
         });
         pair.a.signal(Signal::CONT);
         let refused = "is held by somebody else; nothing was written";
@@ -208,14 +223,11 @@ fn a_holder_that_stands_still_within_its_transaction_holds_nobody_up() {
          create trigger linger after insert or update on desired.manifests for each statement execute function linger()",
     );
     let second = pair.push("second\n");
-    let asleep =
-        "select count(*) from pg_stat_activity where application_name = 'fleetd writer 1' and wait_event = 'PgSleep'";
+    let asleep = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'fleetd writer 1' and wait_event = 'PgSleep'";
     eventually("a to be in its transaction", || (pair.sql(asleep) == "1").then_some(()));
     pair.a.signal(Signal::STOP);
     let stopped = pair.now();
-    let took = pair.applied_after(&second, &stopped);
-    assert!(took <= TAKE_OVER, "it took {took} s");
-    eprintln!("stopped within a transaction: the commit was applied by the other after {took} s");
+    pair.applied_within(TAKE_OVER, &second, &stopped, "standing still within its transaction");
     assert!(pair.b.logged("Ended what an earlier holder of the syncer's lease left open"));
     pair.a.signal(Signal::CONT);
     eventually("a to stop its work", || pair.a.logged("Lost the syncer's lease").then_some(()));
@@ -264,9 +276,7 @@ fn cut_off(fault: Fault) {
     let cut = pair.now();
     proxy.set(fault);
     let second = pair.push("second\n");
-    let took = pair.applied_after(&second, &cut);
-    assert!(took <= TAKE_OVER, "it took {took} s");
-    eprintln!("{fault:?}: the next commit was applied by the other after {took} s");
+    pair.applied_within(TAKE_OVER, &second, &cut, "cut off");
     assert_eq!(pair.holder(), instance(&pair.b));
     eventually("a to stop its work", || pair.a.logged("Lost the syncer's lease").then_some(()));
     let third = pair.push("third\n");

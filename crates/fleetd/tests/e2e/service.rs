@@ -43,17 +43,13 @@ impl Service {
         self.dir.join("data")
     }
 
-    /// Has the same certificate authority and token key as another one: a replica of it.
+    /// Has the same certificate authority and token key as another one, as deploy/README.md says: a replica of it.
     pub(crate) fn as_replica_of(self, other: &Self) -> Self {
         fs::create_dir_all(self.data_dir()).unwrap();
-        let copied =
-            Command::new("cp").arg("-a").arg(other.data_dir().join(".")).arg(self.data_dir()).status().unwrap();
-        assert!(copied.success());
-        // Its own name in leases, and what it makes itself.
-        for own in ["instance-id", "fleetd.lock"] {
-            fs::remove_file(self.data_dir().join(own)).unwrap();
+        for shared in ["ca", "user-issuer.key"] {
+            let copied = Command::new("cp").arg("-a").arg(other.data_dir().join(shared)).arg(self.data_dir()).status();
+            assert!(copied.unwrap().success(), "{shared} is copied");
         }
-        fs::remove_dir_all(self.data_dir().join("mirrors")).ok();
         self
     }
 

@@ -281,8 +281,9 @@ fn trees() -> Vec<Case> {
         case("an object of another source", Says::Finding { file: "fleets/theirs.yaml", code: "SB0602" }, |repo, n| {
             repo.write("fleets/theirs.yaml", localized((n + 1) % super::LANES, FLEET));
         }),
-        file_named("a manifest whose name is no text", b"fleets/\xff.yaml", "kind: Flet\n"),
-        file_named("a manifest in a directory whose name is no text", b"\xfe\xff/a.yaml", "kind: Flet\n"),
+        unnamed(file_named("a manifest whose name is no text", b"fleets/\xff.yaml", POLICY)),
+        unnamed(file_named("a manifest in a directory whose name is no text", b"\xfe\xff/a.yaml", POLICY)),
+        unnamed(file_named("a fleet's file whose name is no text", b"config/kiosk/etc/b\xe4r", "x\n")),
         case("an empty tree", finding("", "SB0603"), |repo, _| empty(repo)),
         case("only a README", finding("", "SB0603"), |repo, _| {
             empty(repo);
@@ -310,6 +311,12 @@ fn trees() -> Vec<Case> {
         },
         Case { orphan: true, lane: Some(3), ..case("a branch without a past", Says::Held, |_, _| {}) },
     ]
+}
+
+/// Lint of a work tree fails where the source has a finding of the whole commit.
+fn unnamed(mut case: Case) -> Case {
+    case.says = finding("", "SB0604");
+    case
 }
 
 fn empty(repo: &GitRepo) {
