@@ -33,6 +33,10 @@ Installs what the tests need (through the system's package manager, with sudo wh
 Words after -- choose tests of the phase unit by a part of their names: tests/run.sh --only unit -- cluster
 
 The last line is "N passed, N failed": the tests, and each other phase as one. The exit code is 0 when none failed.
+Random tests print their seed. In the environment: SHOREBASE_SEED=N gives it again, SHOREBASE_KILLS=10000 kills the service
+more often than 200 times, SHOREBASE_HISTORIES=50 and SHOREBASE_STEPS=100 make more and longer histories. For these long
+runs use cargo test, which ends no test that takes hours.
+
 With CI=1 the lock file must be current and incremental compilation is off.
 TEXT
 }

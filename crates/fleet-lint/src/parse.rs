@@ -133,7 +133,8 @@ fn limit(diagnostics: &mut Vec<Diagnostic>) {
 /// The file as text without a byte-order mark, when every character may stand in a manifest.
 pub(crate) fn readable_text<'a>(bytes: &'a [u8], findings: &mut Vec<Finding>) -> Option<&'a str> {
     if bytes.len() > MAX_FILE_BYTES {
-        let message = format!("the file has {} bytes; at most {MAX_FILE_BYTES} are read", bytes.len());
+        // Not how many it has: whoever reads it stops at the limit.
+        let message = format!("the file has more than {MAX_FILE_BYTES} bytes");
         findings.push(Finding::new(codes::FILE_TOO_LARGE, Span::START, message).hint("split the file"));
         return None;
     }

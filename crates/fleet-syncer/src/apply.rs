@@ -125,7 +125,7 @@ pub(crate) async fn apply(
     laps: &mut Laps,
 ) -> Result<Outcome, ApplyError> {
     let _turn = writer.turn.lock().await;
-    let mut transaction = writer.store.begin().await?;
+    let mut transaction = writer.lease.begin(writer.store).await?;
     let (outcome, fresh) = apply_in(&mut transaction, writer, application, laps).await?;
     transaction.commit().await.map_err(StoreError::from)?;
     laps.lap("commit");
@@ -222,7 +222,8 @@ async fn apply_in(
     let manifests = changes.written.len() + changes.removed.len();
     let news = record_commit(connection, org, source, commit, Verdict::Applied, diagnostics, manifests).await?;
     // The same commit looked at again: what it changed at first is what people want to know.
-    if *base != Some(*commit) || !planning::is_empty(&plan) {
+    let moves = *base != Some(*commit) || !planning::is_empty(&plan);
+    if moves {
         let row = PlanRow {
             source,
             commit,
@@ -233,7 +234,8 @@ async fn apply_in(
         };
         record_plan(connection, org, &row, at).await?;
     }
-    if news || manifests > 0 || revisions > 0 {
+    // Also back at a commit that was applied before, when nothing but files of fleets differs.
+    if moves || news || manifests > 0 || revisions > 0 {
         let message = format!(
             "Applied commit {}: {} objects changed, {} removed, {} new fleet revisions, {} devices get a new version; \
              plan {}{}",

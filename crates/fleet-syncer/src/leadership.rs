@@ -17,10 +17,15 @@ use crate::revisions::RevisionCache;
 use crate::source::Shared;
 use crate::work::work;
 
-/// How long a lease holds without being renewed.
-const TTL: Duration = Duration::from_secs(10);
-/// How often it is renewed, and how often somebody else's is tried.
-const RENEW: Duration = Duration::from_secs(3);
+/// How long a lease holds without being renewed. With the pause between tries it is the longest that nobody applies commits
+/// after a holder died.
+const TTL: Duration = Duration::from_secs(5);
+/// How often it is renewed.
+const RENEW: Duration = Duration::from_millis(1_250);
+/// How often somebody else's is tried.
+const TRY: Duration = Duration::from_millis(500);
+/// How long work may take to end, and the lease to be given back. What is cut off is rolled back.
+const END: Duration = Duration::from_secs(5);
 
 /// The syncer.
 #[derive(Debug)]
@@ -56,7 +61,7 @@ impl Syncer {
             let lease = match self.acquire().await {
                 Ok(Some(lease)) => lease,
                 Ok(None) => {
-                    pause(&shutdown, RENEW).await;
+                    pause(&shutdown, TRY).await;
                     continue;
                 }
                 Err(error) => {
@@ -66,19 +71,30 @@ impl Syncer {
                 }
             };
             info!("Holding the syncer's lease");
+            match lease.end_predecessors(self.shared.store.pool()).await {
+                Ok(0) => {}
+                Ok(transactions) => warn!(transactions, "Ended what an earlier holder of the syncer's lease left open"),
+                Err(error) => warn!(%error, "Cannot end what an earlier holder of the syncer's lease left open"),
+            }
             let term = shutdown.child_token();
             let work = work(Arc::clone(&self.shared), Arc::clone(&self.authority), lease.clone(), term.clone());
-            tokio::pin!(work);
+            // Boxed, so that it can be dropped: a database that went away without a word would keep it for ever.
+            let mut work = Box::pin(work);
             tokio::select! {
                 () = &mut work => {}
                 () = self.keep(&lease) => {
                     warn!("Lost the syncer's lease; stopping its work");
                     term.cancel();
-                    work.await;
+                    if tokio::time::timeout(END, &mut work).await.is_err() {
+                        warn!("The syncer's work did not end by itself; cut off");
+                    }
                 }
             }
-            if let Err(error) = lease.release(self.shared.store.pool()).await {
-                info!(%error, "Could not give the syncer's lease back; it runs out by itself");
+            drop(work);
+            match tokio::time::timeout(END, lease.release(self.shared.store.pool())).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => info!(%error, "Could not give the syncer's lease back; it runs out by itself"),
+                Err(_) => info!("Could not give the syncer's lease back in time; it runs out by itself"),
             }
         }
     }

@@ -152,6 +152,51 @@ async fn all_entries(mirror: Mirror<'_>, commit: &CommitId) -> Result<BTreeMap<S
     Ok(entries.into_iter().map(|TreeEntry { path, mode, oid, .. }| (path, Entry { mode, oid })).collect())
 }
 
+/// Whether an error is about what is in the commit: reading it again changes nothing.
+pub(crate) fn is_about_the_commit(error: &GitError) -> bool {
+    match error.kind {
+        GitErrorKind::NotUtf8Path | GitErrorKind::TooLarge => true,
+        GitErrorKind::HostUnreachable
+        | GitErrorKind::AuthFailed
+        | GitErrorKind::RateLimited
+        | GitErrorKind::RefMissing
+        | GitErrorKind::PathMissing
+        | GitErrorKind::DeadlineExceeded
+        | GitErrorKind::Corrupt
+        | GitErrorKind::UnsupportedScheme
+        | GitErrorKind::WorkerDied
+        | GitErrorKind::Other => false,
+    }
+}
+
+/// The contents of blobs. Of one that is too large to be a manifest just enough to be found too large: it is a finding of
+/// its file, not a failure of the host.
+async fn contents(mirror: Mirror<'_>, oids: &[ObjectId]) -> Result<Vec<bytes::Bytes>, GitError> {
+    let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
+    let mut found = Vec::with_capacity(oids.len());
+    // Halves of what cannot be read at once, down to the blob itself.
+    let mut open = vec![oids];
+    while let Some(part) = open.pop() {
+        match mirror.git.read_blobs(mirror.path, part, limit, MAX_TOTAL_BYTES).await {
+            Ok(blobs) => found.extend(blobs),
+            Err(error) if error.kind == GitErrorKind::TooLarge && part.len() > 1 => {
+                let (first, second) = part.split_at(part.len() / 2);
+                open.extend([second, first]);
+            }
+            Err(error) if error.kind == GitErrorKind::TooLarge => {
+                found.push(bytes::Bytes::from(vec![b'#'; MAX_FILE_BYTES + 1]));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let total: u64 = found.iter().map(|blob| u64::try_from(blob.len()).unwrap_or(u64::MAX)).sum();
+    if total > MAX_TOTAL_BYTES {
+        let message = format!("the manifests together have more than {MAX_TOTAL_BYTES} bytes");
+        return Err(GitError::new(GitErrorKind::TooLarge, message));
+    }
+    Ok(found)
+}
+
 async fn parse_candidates(
     mirror: Mirror<'_>,
     entries: &BTreeMap<String, Entry>,
@@ -170,8 +215,7 @@ async fn parse_candidates(
     }
     for batch in wanted.chunks(BATCH) {
         let oids: Vec<ObjectId> = batch.iter().map(|(_, oid)| *oid).collect();
-        let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
-        let blobs = mirror.git.read_blobs(mirror.path, &oids, limit, MAX_TOTAL_BYTES).await?;
+        let blobs = contents(mirror, &oids).await?;
         let work: Vec<(String, ObjectId, _)> =
             batch.iter().zip(blobs).map(|((path, oid), blob)| (path.clone(), *oid, blob)).collect();
         // Parsing is work for the processor: done where it holds nobody up.

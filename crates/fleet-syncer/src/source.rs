@@ -31,7 +31,7 @@ use crate::metrics::SyncerMetrics;
 use crate::mirrors::{Heard, Mirrors, SharedMirror};
 use crate::planning::blocking;
 use crate::revisions::RevisionCache;
-use crate::snapshot::{Mirror, Snapshot};
+use crate::snapshot::{Mirror, Snapshot, is_about_the_commit};
 
 /// The most findings that are kept of one commit.
 const MAX_DIAGNOSTICS: usize = 500;
@@ -349,7 +349,14 @@ impl Source {
         let shared = Arc::clone(&self.shared);
         let shared_mirror = Arc::clone(&self.mirror);
         let mirror = Mirror { git: &shared.git, path: shared_mirror.path() };
-        let snapshot = Snapshot::read(mirror, commit, &self.definition.path, self.snapshot.as_ref()).await?;
+        let snapshot = match Snapshot::read(mirror, commit, &self.definition.path, self.snapshot.as_ref()).await {
+            Ok(snapshot) => snapshot,
+            Err(error) if is_about_the_commit(&error) => {
+                let finding = finding_in_file(&self.definition.path, codes::NOT_A_FILE, error.message);
+                return Ok(Err(Refusal { reason: RefusalReason::ParseError, diagnostics: vec![finding] }));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let (lint_commit, config, own) = self.lint_configs(mirror, &snapshot).await?;
         laps.lap("read");
         let (files, paths) = (snapshot.files(), snapshot.all_paths());
@@ -610,7 +617,7 @@ impl Source {
             &diagnostics,
             &self.shared.clock.now_rfc3339(),
         );
-        let mut transaction = self.shared.store.begin().await?;
+        let mut transaction = self.lease.begin(&self.shared.store).await?;
         self.lease.fence(&mut transaction).await?;
         let news = record_commit(&mut transaction, org, &name, &commit, Verdict::Refused, &diagnostics, 0).await?;
         if news {

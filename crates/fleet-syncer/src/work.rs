@@ -242,7 +242,7 @@ async fn configure(shared: &Shared, lease: &Lease) -> Result<(), StoreError> {
     let org = shared.config.org;
     let existing = fleet_store::list_sources(shared.store.pool(), org).await?;
     let _turn = shared.turn.lock().await;
-    let mut transaction = shared.store.begin().await?;
+    let mut transaction = lease.begin(&shared.store).await?;
     lock_device_changes(&mut transaction).await?;
     lease.fence(&mut transaction).await?;
     for source in &shared.config.sources {
@@ -377,7 +377,7 @@ async fn devices_pass(shared: &Shared, authority: &CertificateAuthority, lease: 
     let (org, now) = (shared.config.org, shared.clock.now());
     let lifetime = Lifetime::at_most(shared.config.device_certificate_lifetime);
     let _turn = shared.turn.lock().await;
-    let mut transaction = shared.store.begin().await?;
+    let mut transaction = lease.begin(&shared.store).await?;
     lock_device_changes(&mut transaction).await?;
     lease.fence(&mut transaction).await?;
     let handled = enroll(&mut transaction, org, authority, lifetime, now).await?;

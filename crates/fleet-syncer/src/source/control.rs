@@ -110,10 +110,15 @@ impl Source {
     pub(super) async fn restore(&mut self, last: &CommitId) -> Result<(), RunError> {
         match self.take(last, Way::Back, &mut Laps::start()).await {
             Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(RunError::Git(_)) => {
+            Ok(Err(_)) => {
                 warn!(source = self.definition.name, commit = %last, "Cannot bring back the commit applied last");
             }
-            Err(error @ RunError::Store(_)) => return Err(error),
+            Err(RunError::Git(error)) if error.kind == GitErrorKind::RefMissing => {
+                warn!(source = self.definition.name, commit = %last, %error, "Cannot bring back the commit applied last");
+            }
+            // A worker that died or was late says nothing about the commit: what comes instead would pass the guard as the
+            // first commit of a source.
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -138,7 +143,9 @@ impl Source {
     pub(super) async fn note(&self, commit: Option<&CommitId>, polled_at: Option<Timestamp>) -> Result<(), StoreError> {
         let seen =
             Observation { commit, polled_at: polled_at.map(Ts::from), conditions: &self.conditions, diagnostics: None };
-        let mut transaction = self.shared.store.begin().await?;
+        let mut transaction = self.lease.begin(&self.shared.store).await?;
+        // What a former holder thinks of a source must not hide what the present one knows.
+        self.lease.fence(&mut transaction).await?;
         record_observation(&mut transaction, self.shared.config.org, &self.definition.name, &seen).await?;
         transaction.commit().await.map_err(StoreError::from)
     }

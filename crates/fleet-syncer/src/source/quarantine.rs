@@ -32,6 +32,7 @@ pub(super) fn is_about_the_commit(error: &GitError) -> bool {
         | GitErrorKind::RefMissing
         | GitErrorKind::PathMissing
         | GitErrorKind::UnsupportedScheme
+        | GitErrorKind::DiskFull
         | GitErrorKind::Other => false,
     }
 }

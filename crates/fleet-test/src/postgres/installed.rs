@@ -33,8 +33,16 @@ impl Programs {
             .find(|dir| dir.join("initdb").is_file() && dir.join("postgres").is_file())
             .context("initdb and postgres are not installed; install the package postgresql (Debian, Ubuntu) or postgresql-server (Fedora)")?
             .clone();
-        let psql =
-            std::iter::once(&bin_dir).chain(&places).map(|dir| dir.join("psql")).find(|file| file.is_file()).context(
+        // Beside the server itself first: Debian's `/usr/bin/psql` is a script that takes ten times as long to start.
+        let server = bin_dir.join("postgres").canonicalize().ok();
+        let beside = server.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let psql = beside
+            .iter()
+            .chain(std::iter::once(&bin_dir))
+            .chain(&places)
+            .map(|dir| dir.join("psql"))
+            .find(|file| file.is_file())
+            .context(
                 "psql is not installed; install the package postgresql-client (Debian, Ubuntu) or postgresql (Fedora)",
             )?;
         Ok(Self { bin_dir, psql })

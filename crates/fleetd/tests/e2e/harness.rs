@@ -32,7 +32,7 @@ pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) ->
 }
 
 /// A program built beside the service.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let beside = Path::new(env!("CARGO_BIN_EXE_fleetd")).with_file_name(name);
     assert!(beside.is_file(), "{} is missing; build it first: cargo build -p {name}", beside.display());
     beside
@@ -47,7 +47,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn start(name: &str, command: &mut Command) -> Self {
+    pub(crate) fn start(name: &str, command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -66,6 +66,11 @@ impl Process {
         self.lines.lock().unwrap().clone()
     }
 
+    /// Sends it a signal, such as one that stops it without its knowing.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -78,8 +83,7 @@ impl Process {
 
     /// Asks it to end, and waits until it has. Panics unless it ended well.
     pub(crate) fn terminate(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(rustix::process::Signal::TERM);
         let status = eventually("a clean end", || self.child.try_wait().unwrap());
         assert!(status.success(), "{} ended with {status}:\n{}", self.name, self.log().join("\n"));
     }
@@ -358,12 +362,7 @@ impl Installation {
 
     /// A device below a root of its own, not started yet.
     pub(crate) fn device(&self, hostname: &str) -> Device {
-        let root = self.dir.path().join("devices").join(hostname);
-        fs::create_dir_all(root.join("etc/fleet-agent")).unwrap();
-        fs::write(root.join("etc/hostname"), format!("{hostname}\n")).unwrap();
-        let config = self.fleetctl_ok(&["enrollment-config"]);
-        fs::write(root.join("etc/fleet-agent/config.yaml"), config + AGENT_SETTINGS).unwrap();
-        Device { root, hostname: hostname.to_owned(), agent: None }
+        Device::new(self.dir.path(), hostname, &self.fleetctl_ok(&["enrollment-config"]))
     }
 
     /// A device with a running agent.
@@ -389,6 +388,15 @@ pub(crate) struct Device {
 }
 
 impl Device {
+    /// A device below `devices/HOSTNAME`, with what `fleetctl enrollment-config` says.
+    pub(crate) fn new(dir: &Path, hostname: &str, config: &str) -> Self {
+        let root = dir.join("devices").join(hostname);
+        fs::create_dir_all(root.join("etc/fleet-agent")).unwrap();
+        fs::write(root.join("etc/hostname"), format!("{hostname}\n")).unwrap();
+        fs::write(root.join("etc/fleet-agent/config.yaml"), format!("{config}\n{AGENT_SETTINGS}")).unwrap();
+        Self { root, hostname: hostname.to_owned(), agent: None }
+    }
+
     pub(crate) fn start(&mut self) {
         let mut command = Command::new(program("fleet-agent"));
         command.arg("--root").arg(&self.root);

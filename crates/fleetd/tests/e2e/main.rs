@@ -6,13 +6,19 @@
 
 mod access;
 mod before_merge;
+mod broken;
 mod commits;
 mod faults;
+mod generate;
 mod harness;
+mod histories;
 mod holds;
 mod holds_durable;
+mod kills;
 mod mirrors;
 mod plans;
+mod replicas;
 mod repositories;
+mod service;
 mod states;
 mod webhooks;

@@ -1,0 +1,329 @@
+//! A service that is killed at random moments and at every write: the database holds the commit before or the one after,
+//! whole. What "whole" is, a second service says that follows the same repository and is never killed.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use fleet_test::{GitRepo, TestDatabase};
+use rand::Rng;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::generate::{CONTRADICTIONS, History, STATE, Step, devices_sql};
+use crate::harness::eventually;
+use crate::service::{Service, ServiceConfig, wait_applied, wait_disconnected, watch_versions, wrong_versions};
+
+/// How often the service is killed unless `SHOREBASE_KILLS` says otherwise.
+const KILLS: usize = 200;
+/// Pairs of services at work at the same time.
+const LANES: usize = 2;
+
+/// A number from the environment.
+pub(crate) fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}, which is no number")),
+        Err(_) => default,
+    }
+}
+
+/// A service and its database.
+pub(crate) struct Stand {
+    pub(crate) service: Service,
+    pub(crate) database: TestDatabase,
+    _dir: TempDir,
+}
+
+impl Stand {
+    /// A service that follows a repository, with its first commit applied to devices without agents.
+    pub(crate) fn start(host: &str, first: &str) -> Self {
+        let database = TestDatabase::create();
+        let dir = tempfile::Builder::new().prefix("shorebase-kills").tempdir().unwrap();
+        let git = "{pollInterval: 1s}".to_owned();
+        let config =
+            ServiceConfig { database: database.url(), source: host.to_owned(), more_sources: String::new(), git };
+        let mut service = Service::new(dir.path(), config);
+        service.start();
+        wait_applied(&database, first);
+        watch_versions(&database);
+        database.psql(&devices_sql()).unwrap();
+        let stand = Self { service, database, _dir: dir };
+        stand.settle_devices();
+        stand
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        self.database.psql(sql).unwrap()
+    }
+
+    fn settle_devices(&self) {
+        let dirty = "select count(*) from devices where dirty";
+        eventually("the devices to be looked at", || (self.sql(dirty) == "0").then_some(()));
+    }
+
+    /// Waits until a commit is in force, or refused where it has to be.
+    pub(crate) fn settle(&self, step: &Step) {
+        let judged = match step.good {
+            true => {
+                format!("select applied_commit = '{0}' and observed_commit = '{0}' from desired.sources", step.commit)
+            }
+            false => format!(
+                "select s.observed_commit = '{0}' and c.verdict = 'Refused' from desired.sources s
+                 join desired.commits c on c.commit_id = '{0}'",
+                step.commit
+            ),
+        };
+        eventually(&format!("{}, commit {}, to be judged", step.what, step.commit), || {
+            (self.sql(&judged) == "t").then_some(())
+        });
+        self.settle_devices();
+    }
+
+    /// Everything that is desired, after a look for contradictions.
+    pub(crate) fn state(&self) -> String {
+        assert_eq!(self.sql(CONTRADICTIONS), "", "tables that are written together agree");
+        self.sql(STATE)
+    }
+
+    /// Kills the service. Returns whether it had written something and not yet committed.
+    pub(crate) fn kill(&mut self) -> bool {
+        // It stands still while the database is asked what it was doing.
+        self.service.signal(Signal::STOP);
+        let writing = self.sql(
+            "select count(*) from pg_stat_activity where datname = current_database()
+             and application_name like 'fleetd writer %' and backend_xid is not null",
+        );
+        self.service.kill();
+        wait_disconnected(&self.database);
+        writing != "0"
+    }
+}
+
+/// A delay that is led towards the moment of the commit: earlier after a kill that came too late, later after one too soon.
+/// A third of the delays is any.
+struct Aim {
+    centre: f64,
+    most: f64,
+}
+
+impl Aim {
+    fn delay(&self, rng: &mut impl Rng) -> Duration {
+        let seconds = match rng.random_bool(1.0 / 3.0) {
+            true => rng.random_range(0.0..self.most),
+            false => (self.centre + rng.random_range(-0.02..0.02)).clamp(0.0, self.most),
+        };
+        Duration::from_secs_f64(seconds)
+    }
+
+    fn learn(&mut self, late: bool) {
+        self.centre = (self.centre + if late { -0.006 } else { 0.006 }).clamp(0.0, self.most);
+    }
+}
+
+/// How many kills came when.
+#[derive(Debug, Default)]
+struct Tally {
+    kills: usize,
+    before: usize,
+    after: usize,
+    writing: usize,
+    /// Where before and after are the same, as with a bad commit.
+    same: usize,
+}
+
+fn lane(seed: u64, kills: usize) -> Tally {
+    let mut history = History::start(seed);
+    let url = history.host.url();
+    let reference = Stand::start(&url, history.good());
+    let mut victim = Stand::start(&url, history.good());
+    let mut before = reference.state();
+    assert_eq!(victim.state(), before);
+    let (mut pushed, mut started) = (Aim { centre: 0.15, most: 0.3 }, Aim { centre: 0.35, most: 0.7 });
+    let mut tally = Tally::default();
+    while tally.kills < kills {
+        let delay = pushed.delay(history.rng());
+        let step = history.next();
+        std::thread::sleep(delay);
+        let mut moments = vec![(delay, victim.kill(), victim.state())];
+        if history.rng().random_bool(0.5) {
+            let delay = started.delay(history.rng());
+            victim.service.spawn();
+            std::thread::sleep(delay);
+            moments.push((delay, victim.kill(), victim.state()));
+        }
+        reference.settle(&step);
+        let after = reference.state();
+        for (nth, (delay, writing, state)) in moments.into_iter().enumerate() {
+            let context = || format!("seed {seed}, kill {}, {delay:?} after {step:?}", tally.kills);
+            let (is_before, is_after) = (state == before, state == after);
+            assert!(is_before || is_after, "{}:\n{}", context(), differences(&state, &before, &after));
+            tally.kills += 1;
+            tally.writing += usize::from(writing);
+            match (is_before, is_after) {
+                (true, true) => tally.same += 1,
+                (true, false) => tally.before += 1,
+                _ => tally.after += 1,
+            }
+            if before != after {
+                if nth == 0 { pushed.learn(is_after) } else { started.learn(is_after) }
+            }
+        }
+        victim.service.spawn();
+        victim.settle(&step);
+        assert_eq!(victim.state(), after, "seed {seed}: the service that was killed arrives at the same, {step:?}");
+        before = after;
+    }
+    let versions = "select name, rendered_version from devices order by name";
+    assert_eq!(victim.sql(versions), reference.sql(versions), "seed {seed}: nothing was given out twice");
+    assert_eq!(wrong_versions(&victim.database), "");
+    tally
+}
+
+/// Lines that are neither before nor after.
+pub(crate) fn differences(state: &str, before: &str, after: &str) -> String {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (before, after) = (lines(before), lines(after));
+    let marked = lines(state).into_iter().map(|line| match (before.contains(&line), after.contains(&line)) {
+        (true, true) => format!("  {line}"),
+        (true, false) => format!("< {line}"),
+        (false, true) => format!("> {line}"),
+        (false, false) => format!("! {line}"),
+    });
+    marked.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_service_killed_at_random_moments_leaves_one_commit_or_the_other() {
+    let kills = usize::try_from(number("SHOREBASE_KILLS", KILLS as u64)).unwrap();
+    let seed = number("SHOREBASE_SEED", rand::random::<u32>().into());
+    eprintln!("{kills} kills; again with SHOREBASE_SEED={seed}");
+    let began = Instant::now();
+    let share = kills.div_ceil(LANES);
+    let lanes: Vec<_> = (0..LANES).map(|n| std::thread::spawn(move || lane(seed + n as u64, share))).collect();
+    let mut all = Tally::default();
+    for lane in lanes {
+        let tally = lane.join().unwrap_or_else(|_| panic!("again with SHOREBASE_SEED={seed}"));
+        all.kills += tally.kills;
+        all.before += tally.before;
+        all.after += tally.after;
+        all.writing += tally.writing;
+        all.same += tally.same;
+    }
+    eprintln!("{all:?} in {:.0} s", began.elapsed().as_secs_f64());
+    if kills >= 50 {
+        assert!(all.before >= kills / 20, "kills came before the commit: {all:?}");
+        assert!(all.after >= kills / 20, "kills came after the commit: {all:?}");
+        assert!(all.writing > 0, "kills came while it was written: {all:?}");
+    }
+}
+
+/// Makes each statement that writes as the syncer linger, where `lingers` has a row for its table and operation, and
+/// notes what is written.
+const LINGER: &str = "
+    create table lingers (place text);
+    create table writes (place text);
+    create function linger() returns trigger language plpgsql as $$
+    declare here text := tg_table_schema || '.' || tg_table_name || ' ' || lower(tg_op);
+    begin
+      if current_setting('application_name') like 'fleetd writer %' then
+        if exists (select from lingers where place = here) then perform pg_sleep(0.4); end if;
+        insert into writes values (here);
+      end if;
+      return null;
+    end $$;
+    create function linger_at_commit() returns trigger language plpgsql as $$ begin
+      if exists (select from lingers where place = 'commit') then perform pg_sleep(0.4); end if;
+      return null;
+    end $$;
+    do $$ declare t record; begin
+      for t in select schemaname as s, tablename as n from pg_tables
+               where schemaname in ('desired', 'rendered', 'public')
+                 and tablename not in ('_migrations', '_sqlx_migrations', 'lingers', 'writes', 'leases', 'wrong_versions')
+      loop
+        execute format('create trigger linger after insert or update or delete on %I.%I for each statement
+                        execute function linger()', t.s, t.n);
+      end loop;
+    end $$;
+    create constraint trigger linger_at_commit after insert or update on source_positions deferrable initially deferred
+      for each row execute function linger_at_commit()";
+
+/// A commit that makes the syncer write wherever it can: in turn one and the other.
+fn rich(repo: &GitRepo, n: usize) -> String {
+    let fleet = |name: &str, role: &str, content: String| {
+        format!(
+            "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata:\n  name: {name}\nspec:\n  selector:\n    matchLabels:\n      \
+             role: {role}\n  template:\n    spec:\n      config:\n        - name: files\n          gitRef:\n            \
+             repository: .\n            path: config\n        - name: inline\n          inline:\n            - path: /etc/x\n              \
+             content: {content}\n"
+        )
+    };
+    let (here, gone) = if n % 2 == 0 { ("one", "two") } else { ("two", "one") };
+    if n > 0 {
+        repo.remove(&format!("fleets/{gone}.yaml")).remove(&format!("fleets/sync-{gone}.yaml"));
+    }
+    repo.write("fleets/all.yaml", fleet("all", "role0", format!("all{n}")))
+        .write(&format!("fleets/{here}.yaml"), fleet(here, "role1", format!("{here}{n}")))
+        .write("config/etc/motd", format!("{n}\n"))
+        .write(
+            "fleets/repository.yaml",
+            format!(
+                "apiVersion: v1beta1\nkind: Repository\nmetadata:\n  name: shared\nspec:\n  type: git\n  \
+                 url: https://127.0.0.1:9/{n}.git\n"
+            ),
+        )
+        .write(
+            &format!("fleets/sync-{here}.yaml"),
+            format!(
+                "apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata:\n  name: sync-{here}\nspec:\n  \
+                 repository: shared\n  targetRevision: main\n  path: fleets\n"
+            ),
+        )
+        .write(
+            "devices/a.yaml",
+            format!(
+                "apiVersion: flightctl.io/v1beta1\nkind: Device\nmetadata:\n  name: \"{:051}0\"\n  labels:\n    role: role{}\n",
+                4,
+                n % 2
+            ),
+        );
+    repo.commit(&format!("rich {n}"))
+}
+
+#[test]
+fn a_service_killed_at_any_write_leaves_the_commit_before() {
+    let repo = GitRepo::init();
+    let first = rich(&repo, 0);
+    let mut stand = Stand::start(&repo.url(), &first);
+    stand.sql(LINGER);
+    let good = |n: usize| Step { what: format!("rich {n}"), commit: rich(&repo, n), good: true };
+    for n in 1..=2 {
+        stand.settle(&good(n));
+    }
+    let written = stand.sql("select string_agg(distinct place, ',' order by place) from writes");
+    let mut places: Vec<&str> = written.split(',').collect();
+    let tables = places.iter().filter_map(|place| place.split(' ').next()).collect::<std::collections::BTreeSet<_>>();
+    assert!(tables.len() >= 12, "an apply writes {tables:?}");
+    places.push("commit");
+    let mut outcomes = BTreeMap::new();
+    for (n, place) in places.iter().enumerate() {
+        let before = stand.state();
+        stand.sql(&format!("insert into lingers values ('{place}')"));
+        let step = good(n + 3);
+        eventually(&format!("the service to write {place}"), || {
+            let asleep =
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'";
+            (stand.sql(asleep) != "0").then_some(())
+        });
+        assert!(stand.kill(), "{place}: it was writing");
+        let state = stand.state();
+        let is_before = state == before;
+        // What the database was told to commit is committed, whoever dies meanwhile.
+        assert_eq!(is_before, *place != "commit", "{place}:\n{}", differences(&state, &before, ""));
+        outcomes.insert(*place, if is_before { "before" } else { "after" });
+        stand.sql("truncate lingers");
+        stand.service.spawn();
+        stand.settle(&step);
+        assert_ne!(stand.state(), before);
+    }
+    assert_eq!(wrong_versions(&stand.database), "");
+    eprintln!("{} places: {outcomes:?}", outcomes.len());
+}
