@@ -188,10 +188,11 @@ impl Pipe<'_> {
             if count == 0 {
                 return if to.shutdown().await.is_ok() { End::Orderly } else { End::Cut };
             }
+            // Counted first, so that whoever has the bytes finds them counted.
+            self.counters.fetch_add(passed as u64, Ordering::SeqCst);
             if to.write_all(&buffer[..passed]).await.is_err() {
                 return End::Cut;
             }
-            self.counters.fetch_add(passed as u64, Ordering::SeqCst);
             if passed < count {
                 return End::Cut;
             }
