@@ -42,7 +42,17 @@ impl Syncer {
         let dependencies = Dependencies::new(Arc::clone(&config), store.clone(), Arc::clone(&clock));
         let cache = RevisionCache::default();
         let turn = tokio::sync::Mutex::new(());
-        let shared = Shared { config, store, git, clock, cache, dependencies, metrics, turn };
+        let shared = Shared {
+            config,
+            store,
+            git,
+            clock,
+            cache,
+            dependencies,
+            metrics,
+            polls: crate::poll_notes::PollNotes::default(),
+            turn,
+        };
         Self { shared: Arc::new(shared), authority }
     }
 

@@ -19,6 +19,7 @@ mod leadership;
 mod lint_config;
 mod metrics;
 mod planning;
+mod poll_notes;
 mod reconcile;
 mod revisions;
 mod snapshot;

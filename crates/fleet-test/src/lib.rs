@@ -13,6 +13,7 @@ mod postgres;
 mod process_tree;
 mod shapes;
 pub mod ssh_server;
+mod sync_service;
 mod wait;
 
 pub use bad_hosts::{BadHost, Badness};
@@ -22,4 +23,5 @@ pub use logged::LoggedProcess;
 pub use postgres::{TestDatabase, TestPostgres};
 pub use process_tree::{TreeUse, percentile, tree_use};
 pub use shapes::{BareRepo, RepoFarm, Shape};
+pub use sync_service::{SyncService, SyncSettings};
 pub use wait::wait_for;

@@ -19,7 +19,7 @@ const FILES_PER_DIRECTORY: usize = 100;
 /// How large a repository is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Manifests of devices, about 470 bytes each, a hundred to a directory.
+    /// Manifests of devices, about 870 bytes each, a hundred to a directory.
     pub files: usize,
     /// Commits on `main`: one with all files, and each further one changes a file.
     pub commits: usize,
@@ -75,7 +75,7 @@ impl Shape {
         let mut state = u64::try_from(number * 7_919 + changes + 1).unwrap_or(1);
         for line in 0..5 {
             let _ = write!(text, "    acme.test/serial-{line}: \"");
-            for _ in 0..3 {
+            for _ in 0..8 {
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;

@@ -11,6 +11,9 @@ mod faults;
 mod harness;
 mod holds;
 mod holds_durable;
+#[path = "../load/hub.rs"]
+mod hub;
+mod load;
 mod plans;
 mod repositories;
 mod webhooks;
