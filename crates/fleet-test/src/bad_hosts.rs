@@ -14,7 +14,8 @@ pub enum Badness {
     Silent,
     /// Answers every request with an internal error.
     Failing,
-    /// Has a new commit whenever it is asked, and sends blobs without end to whoever wants it.
+    /// Has a new commit whenever it is asked, and sends a pack that says it has 5 GB, and does not end
+    /// there, to whoever wants it.
     Endless,
 }
 
@@ -157,7 +158,8 @@ impl Shared {
     }
 
     fn send_without_end(&self, mut writer: &TcpStream) -> std::io::Result<()> {
-        band(writer, b"PACK\0\0\0\x02\xff\xff\xff\xff")?;
+        // As many as 5 GB hold: git checks that there is memory for so many before it reads on.
+        band(writer, &[b"PACK\0\0\0\x02".as_slice(), &80_000_u32.to_be_bytes()].concat())?;
         let blob = packed_blob();
         while !self.ends.load(Ordering::SeqCst) {
             for portion in blob.chunks(60_000) {

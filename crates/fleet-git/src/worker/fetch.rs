@@ -12,6 +12,7 @@ use gix::protocol::fetch::{
     Arguments, Context, Negotiate, Options, RefMap, Response, Shallow, Tags, negotiate, refmap,
 };
 use gix::refs::transaction::PreviousValue;
+use rustix::process::Pid;
 use sha2::Digest as _;
 
 use super::activity::Activity;
@@ -164,7 +165,7 @@ fn receive(
     let mut keep_path = None;
     let too_large = Arc::new(AtomicBool::new(false));
     let interrupt = AtomicBool::new(false);
-    let thread = rustix::thread::gettid();
+    let thread = this_thread();
     let result = gix::protocol::fetch(
         &mut negotiation,
         |pack, progress, interrupt| {
@@ -173,6 +174,7 @@ fn receive(
                 taken: 0,
                 most: max_pack_bytes,
                 exceeded: Arc::clone(&too_large),
+                thread,
             });
             let written = gix::odb::pack::Bundle::write_to_directory(
                 &mut bounded,
@@ -240,6 +242,12 @@ fn blame(session: &mut Session, error: &gix::Error, id: gix::ObjectId, revision:
     }
 }
 
+/// The number that the kernel knows this thread by.
+fn this_thread() -> Option<Pid> {
+    let link = std::fs::read_link("/proc/thread-self").ok()?;
+    Pid::from_raw(link.file_name()?.to_str()?.parse().ok()?)
+}
+
 /// Reads at most so many bytes; more is an error. Large ones are read behind other work.
 struct Bounded<R> {
     inner: R,
@@ -247,7 +255,7 @@ struct Bounded<R> {
     most: u64,
     exceeded: Arc<AtomicBool>,
     /// The one that asked for the pack; gix may read on another.
-    thread: rustix::process::Pid,
+    thread: Option<Pid>,
 }
 
 impl<R: Read> Read for Bounded<R> {
@@ -262,7 +270,7 @@ impl<R: Read> Read for Bounded<R> {
         if was_small && self.taken > SMALL_PACK_BYTES {
             // Of these threads and of those that they start to index. Where it is not allowed, nothing is lost but patience.
             let _ = rustix::process::setpriority_process(None, NICENESS);
-            let _ = rustix::process::setpriority_process(Some(self.thread), NICENESS);
+            let _ = self.thread.map(|thread| rustix::process::setpriority_process(Some(thread), NICENESS));
         }
         Ok(count)
     }
