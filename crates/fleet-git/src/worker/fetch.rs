@@ -33,7 +33,7 @@ const SMALL_PACK_BYTES: u64 = 16 << 20;
 /// As large as that of a main thread.
 const STACK_BYTES: usize = 8 << 20;
 /// How far behind, as `nice` counts.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 5;
 
 /// What to fetch.
 #[derive(Debug, Clone, Copy)]

@@ -205,7 +205,7 @@ async fn a_pack_without_end_is_stopped_at_the_limit_and_holds_up_nobody() {
     let repo = GitRepo::init();
     let commit = id(&repo.write("a.yaml", "a: 1\n").commit("one"));
     let host = BadHost::start(Badness::Endless).unwrap();
-    let limit = 64 << 20;
+    let limit = 32 << 20;
     let limits = Limits { pack: limit, ..Limits::default() };
     let pool = WorkerPool::new(WorkerCommand::new(WORKER, Vec::<OsString>::new()), limits);
     let (place, good) = (Place::new(), Place::new());
