@@ -79,6 +79,17 @@ pub async fn list_sources(pool: &PgPool, org: OrgId) -> StoreResult<Vec<SourceRo
         .collect()
 }
 
+/// The commit of a source that the database holds; `None` also when there is no such source.
+///
+/// # Errors
+/// When the database fails.
+pub async fn applied_commit(pool: &PgPool, org: OrgId, name: &str) -> StoreResult<Option<CommitId>> {
+    let sql = "select applied_commit from desired.sources where org_id = $1 and name = $2";
+    let found: Option<Option<String>> =
+        sqlx::query_scalar(sql).bind(org.as_uuid()).bind(name).fetch_optional(pool).await?;
+    found.flatten().map(|id| parse_commit(&id)).transpose()
+}
+
 pub(crate) fn parse_commit(text: &str) -> StoreResult<CommitId> {
     text.parse().map_err(|e: fleet_model::IdError| StoreError::Corrupt { what: "commit id", reason: e.to_string() })
 }
@@ -166,6 +177,25 @@ pub async fn record_observation(
         seen.diagnostics.map(Json) as _,
     )
     .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes that the hosts of these sources answered at `at`, and nothing else is new. Sources that somebody works on are left
+/// out: whoever that is notes more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record_polls(pool: &PgPool, org: OrgId, names: &[String], at: Ts) -> StoreResult<()> {
+    sqlx::query(
+        "with due as (select name from desired.sources where org_id = $1 and name = any($2) for update skip locked)
+         update desired.sources s set last_polled_at = greatest(s.last_polled_at, $3)
+         from due where s.org_id = $1 and s.name = due.name",
+    )
+    .bind(org.as_uuid())
+    .bind(names)
+    .bind(at)
+    .execute(pool)
     .await?;
     Ok(())
 }

@@ -50,7 +50,18 @@ impl Syncer {
             Dependencies::new(Arc::clone(&config), store.clone(), Arc::clone(&clock), Arc::clone(&mirrors));
         let cache = RevisionCache::default();
         let turn = tokio::sync::Mutex::new(());
-        let shared = Shared { config, store, git, clock, cache, mirrors, dependencies, metrics, turn };
+        let shared = Shared {
+            config,
+            store,
+            git,
+            clock,
+            cache,
+            mirrors,
+            dependencies,
+            metrics,
+            polls: crate::poll_notes::PollNotes::default(),
+            turn,
+        };
         Self { shared: Arc::new(shared), authority }
     }
 

@@ -21,6 +21,7 @@ mod metrics;
 mod mirrors;
 mod planning;
 mod progress;
+mod poll_notes;
 mod reconcile;
 mod revisions;
 mod snapshot;

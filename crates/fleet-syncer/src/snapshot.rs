@@ -1,7 +1,7 @@
 //! A commit's files in memory: all paths, and the parsed manifests. The next commit is made from the last one and the
 //! difference, so that a one-file commit reads one file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ use fleet_model::CommitId;
 const MAX_TOTAL_BYTES: u64 = 512 << 20;
 /// How many blobs are asked for at a time.
 const BATCH: usize = 2_000;
+/// At most this many batches are parsed at the same time.
+const MAX_PARSERS: usize = 4;
 
 /// A file at a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,20 +215,34 @@ async fn parse_candidates(
             _ => wanted.push((path.to_owned(), entry.oid)),
         }
     }
+    // The next files are read while earlier ones are parsed, on as many processors as there are.
+    let parsers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MAX_PARSERS);
+    let mut parsing = VecDeque::new();
     for batch in wanted.chunks(BATCH) {
+        if parsing.len() >= parsers
+            && let Some(oldest) = parsing.pop_front()
+        {
+            parsed.extend(ended(oldest).await?);
+        }
         let oids: Vec<ObjectId> = batch.iter().map(|(_, oid)| *oid).collect();
         let blobs = contents(mirror, &oids).await?;
         let work: Vec<(String, ObjectId, _)> =
             batch.iter().zip(blobs).map(|((path, oid), blob)| (path.clone(), *oid, blob)).collect();
         // Parsing is work for the processor: done where it holds nobody up.
-        let done = tokio::task::spawn_blocking(move || {
+        parsing.push_back(tokio::task::spawn_blocking(move || {
             let parse = |(path, oid, blob): (String, ObjectId, bytes::Bytes)| {
                 let file = Arc::new(parse_file(&path, &blob));
                 (path, (oid, file))
             };
             work.into_iter().map(parse).collect::<Vec<_>>()
-        });
-        parsed.extend(done.await.map_err(|error| GitError::new(GitErrorKind::Other, error.to_string()))?);
+        }));
+    }
+    for rest in parsing {
+        parsed.extend(ended(rest).await?);
     }
     Ok(parsed)
+}
+
+async fn ended<T>(work: tokio::task::JoinHandle<T>) -> Result<T, GitError> {
+    work.await.map_err(|error| GitError::new(GitErrorKind::Other, error.to_string()))
 }

@@ -30,6 +30,7 @@ use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
 use crate::mirrors::{Heard, Mirrors, SharedMirror};
 use crate::planning::blocking;
+use crate::poll_notes::PollNotes;
 use crate::revisions::RevisionCache;
 use crate::snapshot::{Mirror, Snapshot, is_about_the_commit};
 
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) mirrors: Arc<Mirrors>,
     pub(crate) dependencies: Dependencies,
     pub(crate) metrics: SyncerMetrics,
+    pub(crate) polls: PollNotes,
     /// Held by whoever writes desired state.
     pub(crate) turn: tokio::sync::Mutex<()>,
 }
@@ -120,6 +122,8 @@ pub(crate) struct Source {
     /// Something outside the source's commit may have changed what it gives.
     stale: bool,
     noted_poll: Option<Timestamp>,
+    /// When the database was found to hold nothing that a look at an unchanged host has to heed.
+    quiet_since: Option<Timestamp>,
     /// The commit that waits for a person, and when that was found last.
     held: Option<(CommitId, Timestamp)>,
     /// When the suspension ends by itself.
@@ -164,6 +168,7 @@ impl Source {
             refused: None,
             stale: false,
             noted_poll: None,
+            quiet_since: None,
             held: None,
             suspended_until: None,
             announcements: Announcements::default(),
@@ -180,6 +185,9 @@ impl Source {
         let before = (self.applied.clone(), self.refused.clone(), held(self));
         let conditions_before = self.conditions.clone();
         let result = self.look().await;
+        if !matches!(result, Ok(Step::Unchanged)) {
+            self.quiet_since = None;
+        }
         match &result {
             Ok(step) => {
                 if self.observed.as_ref().is_none_or(|commit| !self.quarantine.rests(commit, began)) {
@@ -261,6 +269,7 @@ impl Source {
     pub(crate) fn asked(&mut self) {
         self.quarantine.wake();
         self.noted_poll = None;
+        self.quiet_since = None;
         self.held = None;
     }
 
@@ -287,16 +296,34 @@ impl Source {
         self.refused = None;
     }
 
+    /// Asks what is newest, or hears what others were told a moment ago.
+    async fn observe(&mut self) -> Result<CommitId, RunError> {
+        let commit = self.mirror.observe(&self.shared.git, self.mirror.poll(self.woken)).await;
+        self.news.mark_unchanged();
+        let commit = commit?;
+        self.observed = Some(commit.clone());
+        Ok(commit)
+    }
+
     async fn look(&mut self) -> Result<Step, RunError> {
         let shared = Arc::clone(&self.shared);
         let mut laps = Laps::start();
         self.observed = None;
+        let mut seen = None;
+        if self.is_quiet() {
+            let commit = self.observe().await?;
+            if self.applied.as_ref() == Some(&commit) {
+                self.note_poll(&commit).await?;
+                return Ok(Step::Unchanged);
+            }
+            seen = Some(commit);
+        }
         // First: a suspension is over also while the host is away.
         let suspension = self.suspension().await?;
-        let commit = self.mirror.observe(&shared.git, self.mirror.poll(self.woken)).await;
-        self.news.mark_unchanged();
-        let commit = commit?;
-        self.observed = Some(commit.clone());
+        let commit = match seen {
+            Some(commit) => commit,
+            None => self.observe().await?,
+        };
         if let Some(suspension) = &suspension {
             self.refresh_applied().await?;
             if self.applied.is_some() || self.position_here().await?.is_none() {
@@ -412,21 +439,21 @@ impl Source {
 
     /// The database is the truth about which commit is applied.
     async fn refresh_applied(&mut self) -> Result<(), StoreError> {
-        let rows = fleet_store::list_sources(self.shared.store.pool(), self.shared.config.org).await?;
-        let row = rows.into_iter().find(|row| row.definition.name == self.definition.name);
-        self.applied = row.and_then(|row| row.applied_commit);
+        let (store, org) = (&self.shared.store, self.shared.config.org);
+        self.applied = fleet_store::applied_commit(store.pool(), org, &self.definition.name).await?;
         Ok(())
     }
 
     /// Whether another repository that this source's objects use has moved, or some object still waits for one.
-    async fn outside_changed(&self) -> Result<bool, StoreError> {
-        let (shared, org, name) = (&self.shared, self.shared.config.org, &self.definition.name);
+    async fn outside_changed(&mut self) -> Result<bool, StoreError> {
+        let (shared, org, name) = (Arc::clone(&self.shared), self.shared.config.org, &self.definition.name);
         let mut transaction = shared.store.begin().await?;
         let used = source_dependencies(&mut transaction, org, name).await?;
         if !self.only_waits && source_has_problems(&mut transaction, org, name).await? {
             return Ok(true);
         }
         if used.is_empty() {
+            self.quiet_since = Some(shared.clock.now());
             return Ok(false);
         }
         let urls = self.stored_urls(&mut transaction, true).await?;

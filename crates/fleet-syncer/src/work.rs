@@ -49,12 +49,16 @@ impl Wakers {
 
     fn wake_sources(&self, name: &str) {
         let sources = self.sources.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for (known, notify) in sources.iter() {
-            if name.is_empty() || known == name {
-                notify.notify_one();
+        match sources.get(name) {
+            // News of one source are none of the list.
+            Some(notify) => notify.notify_one(),
+            None => {
+                if name.is_empty() {
+                    sources.values().for_each(|notify| notify.notify_one());
+                }
+                self.list.notify_one();
             }
         }
-        self.list.notify_one();
     }
 }
 
@@ -73,6 +77,8 @@ pub(crate) async fn work(
     tasks.spawn(async move { mirrors.tend(tidy).await });
     tasks.spawn(devices(Arc::clone(&shared), authority, lease.clone(), Arc::clone(&wakers), term.clone()));
     tasks.spawn(watch_progress(Arc::clone(&shared), lease.clone(), term.clone()));
+    let notes = (Arc::clone(&shared), term.clone());
+    tasks.spawn(async move { notes.0.polls.write(&notes.0.store, notes.0.config.org, notes.1).await });
     let sources = sources(shared, lease, wakers, term.clone());
     tokio::pin!(sources);
     tokio::select! {

@@ -193,7 +193,6 @@ impl Pipe<'_> {
             if !self.pass_on(&buffer[..passed], &mut to).await {
                 return End::Cut;
             }
-            self.counters.fetch_add(passed as u64, Ordering::SeqCst);
             if passed < count {
                 return End::Cut;
             }

@@ -122,6 +122,11 @@ impl GitServer {
         log.lines().map(ToOwned::to_owned).collect()
     }
 
+    /// The port of HTTPS on 127.0.0.1, for proxies.
+    pub fn https_port(&self) -> u16 {
+        self.https_port
+    }
+
     /// The certificate of the CA that signed the server's certificate, as PEM.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem

@@ -4,14 +4,24 @@
 //! Helpers panic with a full sentence when the machine cannot do what a test needs; `try_` variants return it instead.
 #![forbid(unsafe_code)]
 
+mod bad_hosts;
 mod fault_proxy;
 mod git_repo;
 pub mod git_server;
+mod logged;
 mod postgres;
+mod process_tree;
+mod shapes;
 pub mod ssh_server;
+mod sync_service;
 mod wait;
 
+pub use bad_hosts::{BadHost, Badness};
 pub use fault_proxy::{Fault, TcpFaultProxy};
 pub use git_repo::GitRepo;
+pub use logged::LoggedProcess;
 pub use postgres::{TestDatabase, TestPostgres};
+pub use process_tree::{TreeUse, percentile, tree_use};
+pub use shapes::{BareRepo, RepoFarm, Shape};
+pub use sync_service::{SyncService, SyncSettings};
 pub use wait::wait_for;

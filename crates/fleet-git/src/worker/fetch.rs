@@ -14,6 +14,7 @@ use gix::protocol::fetch::{
     Arguments, Context, Negotiate, Options, RefMap, Response, Shallow, Tags, negotiate, refmap,
 };
 use gix::refs::transaction::PreviousValue;
+use rustix::process::Pid;
 use sha2::Digest as _;
 
 use super::activity::Activity;
@@ -29,6 +30,12 @@ use crate::wire::FetchOutcome;
 /// The largest single object that may be decompressed while a pack is indexed.
 const MAX_OBJECT_BYTES: usize = 512 << 20;
 const INDEX_THREADS: usize = 2;
+/// A pack that is larger is received and indexed behind all other work of the machine.
+const SMALL_PACK_BYTES: u64 = 16 << 20;
+/// As large as that of a main thread.
+const STACK_BYTES: usize = 8 << 20;
+/// How far behind, as `nice` counts.
+const NICENESS: i32 = 5;
 
 /// What to fetch.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +57,19 @@ enum Failure {
 
 /// Fetches into the mirror at `path`, creating it when it is absent and building it anew, once, when it is damaged. One
 /// with many packs is put together afterwards.
+///
+/// This happens on a thread of its own: one that has stepped behind others cannot come back.
 pub(super) fn fetch(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Result<FetchOutcome, GitError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("fetch".to_owned()).stack_size(STACK_BYTES);
+        let thread = thread
+            .spawn_scoped(scope, || fetch_here(path, wanted, activity))
+            .map_err(|error| GitError::other(format!("cannot start a thread: {error}")))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn fetch_here(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Result<FetchOutcome, GitError> {
     let revision = Revision::parse(wanted.revision)?;
     wanted.remote.location()?;
     let _guard = Guard::take(path, wanted.timeouts.no_progress, activity)?;
@@ -191,11 +210,17 @@ fn receive(
     let mut keep_path = None;
     let too_large = Arc::new(AtomicBool::new(false));
     let interrupt = AtomicBool::new(false);
+    let thread = this_thread();
     let result = gix::protocol::fetch(
         &mut negotiation,
         |pack, progress, interrupt| {
-            let mut bounded =
-                BufReader::new(Bounded { inner: pack, left: max_pack_bytes, exceeded: Arc::clone(&too_large) });
+            let mut bounded = BufReader::new(Bounded {
+                inner: pack,
+                taken: 0,
+                most: max_pack_bytes,
+                exceeded: Arc::clone(&too_large),
+                thread,
+            });
             let written = gix::odb::pack::Bundle::write_to_directory(
                 &mut bounded,
                 Some(&pack_directory),
@@ -262,26 +287,37 @@ fn blame(session: &mut Session, error: &gix::Error, id: gix::ObjectId, revision:
     }
 }
 
-/// Reads at most so many bytes; more is an error.
+/// The number that the kernel knows this thread by.
+fn this_thread() -> Option<Pid> {
+    let link = std::fs::read_link("/proc/thread-self").ok()?;
+    Pid::from_raw(link.file_name()?.to_str()?.parse().ok()?)
+}
+
+/// Reads at most so many bytes; more is an error. Large ones are read behind other work.
 struct Bounded<R> {
     inner: R,
-    left: u64,
+    taken: u64,
+    most: u64,
     exceeded: Arc<AtomicBool>,
+    /// The one that asked for the pack; gix may read on another.
+    thread: Option<Pid>,
 }
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        match self.left.checked_sub(u64::try_from(count).unwrap_or(u64::MAX)) {
-            Some(left) => {
-                self.left = left;
-                Ok(count)
-            }
-            None => {
-                self.exceeded.store(true, Ordering::Relaxed);
-                Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "the pack is too large"))
-            }
+        let was_small = self.taken <= SMALL_PACK_BYTES;
+        self.taken = self.taken.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        if self.taken > self.most {
+            self.exceeded.store(true, Ordering::Relaxed);
+            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "the pack is too large"));
         }
+        if was_small && self.taken > SMALL_PACK_BYTES {
+            // Of these threads and of those that they start to index. Where it is not allowed, nothing is lost but patience.
+            let _ = rustix::process::setpriority_process(None, NICENESS);
+            let _ = self.thread.map(|thread| rustix::process::setpriority_process(Some(thread), NICENESS));
+        }
+        Ok(count)
     }
 }
 

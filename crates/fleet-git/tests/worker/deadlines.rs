@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fleet_git::{GitErrorKind, Limits, Remote, WorkerCommand, WorkerPool};
-use fleet_test::{GitRepo, wait_for};
+use fleet_test::{BadHost, Badness, GitRepo, wait_for};
 
 use crate::support::{Place, WORKER, id, impatient_pool, local, pool_with_pid_file};
 
@@ -198,4 +198,39 @@ async fn a_pack_above_the_limit_is_refused_by_size() {
     let error = pool.fetch(&place.mirror(), &local(&repo), "main", None).await.unwrap_err();
     assert_eq!(error.kind, GitErrorKind::TooLarge, "{error}");
     assert!(!place.mirror().exists(), "nothing half-fetched stays");
+}
+
+#[tokio::test]
+async fn a_pack_without_end_is_stopped_at_the_limit_and_holds_up_nobody() {
+    let repo = GitRepo::init();
+    let commit = id(&repo.write("a.yaml", "a: 1\n").commit("one"));
+    let host = BadHost::start(Badness::Endless).unwrap();
+    let limit = 32 << 20;
+    let limits = Limits { pack: limit, ..Limits::default() };
+    let pool = WorkerPool::new(WorkerCommand::new(WORKER, Vec::<OsString>::new()), limits);
+    let (place, good) = (Place::new(), Place::new());
+    let (remote, mirror) = (Remote::anonymous(host.url()), place.mirror());
+    let first = pool.observe(&remote, "main").await.unwrap();
+    assert_ne!(pool.observe(&remote, "main").await.unwrap(), first, "it always has something new");
+    let (good_mirror, good_remote) = (good.mirror(), local(&repo));
+    let endless = pool.fetch(&mirror, &remote, "main", None);
+    tokio::pin!(endless);
+    let mut served = 0;
+    let error = loop {
+        tokio::select! {
+            result = &mut endless => break result.unwrap_err(),
+            outcome = pool.fetch(&good_mirror, &good_remote, "main", None) => {
+                assert_eq!(outcome.unwrap().commit, commit);
+                served += 1;
+            }
+        }
+    };
+    assert_eq!(error.kind, GitErrorKind::TooLarge, "{error}");
+    assert!(served > 0, "nobody else was served meanwhile");
+    // What was sent beyond the limit waits in sockets and buffers.
+    assert!(host.sent() > limit / 2 && host.sent() < limit + (16 << 20), "{} bytes", host.sent());
+    let left: Vec<_> = std::fs::read_dir(place.directory()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["mirror.git.guard"], "nothing of it stays on the disk");
+    // The next request is served as if nothing had been.
+    assert_eq!(pool.observe(&local(&repo), "main").await.unwrap(), commit);
 }

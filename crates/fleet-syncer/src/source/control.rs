@@ -24,7 +24,18 @@ const POLL_NOTE_SECONDS: i64 = 30;
 /// Decisions wake the source at once.
 const HOLD_RECHECK_SECONDS: i64 = 60;
 
+/// How long it is taken for granted that an unchanged host needs nothing but a note: whatever could change that wakes the
+/// source, and a commit that is not the applied one is never judged without asking the database again.
+const QUIET_SECONDS: i64 = 300;
+
 impl Source {
+    /// Whether the database said, not long ago, that only a new commit concerns this source: it is not suspended, uses no
+    /// other repository, and nothing of it waits.
+    pub(super) fn is_quiet(&self) -> bool {
+        let now = self.shared.clock.now().as_second();
+        !self.stale && self.quiet_since.is_some_and(|since| (0..QUIET_SECONDS).contains(&(now - since.as_second())))
+    }
+
     /// How long the source may be left alone: until its suspension ends.
     pub(crate) fn rest(&self) -> Option<Duration> {
         let left = self.suspended_until?.as_second() - self.shared.clock.now().as_second();
@@ -132,9 +143,13 @@ impl Source {
 
     async fn note_news(&mut self, before: &[Condition], commit: &CommitId) -> Result<(), StoreError> {
         let now = self.shared.clock.now();
-        let old = self.noted_poll.is_none_or(|at| now.as_second() - at.as_second() >= POLL_NOTE_SECONDS);
-        if old || before != self.conditions {
+        let age = self.noted_poll.map(|at| now.as_second() - at.as_second());
+        if age.is_none() || before != self.conditions {
             self.note(Some(commit), Some(now)).await?;
+            self.noted_poll = Some(now);
+        } else if age >= Some(POLL_NOTE_SECONDS) {
+            // Everything but the time is as it was noted.
+            self.shared.polls.add(&self.definition.name, now);
             self.noted_poll = Some(now);
         }
         Ok(())

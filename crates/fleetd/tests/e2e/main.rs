@@ -16,6 +16,9 @@ mod holds;
 mod holds_durable;
 mod kills;
 mod mirrors;
+#[path = "../load/hub.rs"]
+mod hub;
+mod load;
 mod plans;
 mod replicas;
 mod repositories;

@@ -1,0 +1,72 @@
+//! When hosts answered last, for sources about which nothing else is new: noted together, once a second, so that a poll that
+//! finds nothing costs no transaction of its own. A note that is lost is made up for by the next one.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use fleet_model::OrgId;
+use fleet_runtime::CancellationToken;
+use fleet_store::{Store, Ts, record_polls};
+use jiff::Timestamp;
+use tracing::debug;
+
+/// How long notes are collected.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Notes that are not in the database yet.
+#[derive(Debug, Default)]
+pub(crate) struct PollNotes {
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    names: BTreeSet<String>,
+    /// The earliest of their times.
+    since: Option<Timestamp>,
+}
+
+impl PollNotes {
+    /// Notes that the host of a source answered.
+    pub(crate) fn add(&self, name: &str, at: Timestamp) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.names.insert(name.to_owned());
+        open.since = Some(open.since.map_or(at, |since| since.min(at)));
+    }
+
+    fn take(&self) -> Option<(Vec<String>, Timestamp)> {
+        let Open { names, since } = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        since.map(|since| (names.into_iter().collect(), since))
+    }
+
+    /// Writes notes down until `term` ends.
+    pub(crate) async fn write(&self, store: &Store, org: OrgId, term: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = term.cancelled() => return,
+                () = tokio::time::sleep(PERIOD) => {}
+            }
+            let Some((names, at)) = self.take() else { continue };
+            if let Err(error) = record_polls(store.pool(), org, &names, Ts::from(at)).await {
+                debug!(%error, "Cannot note when hosts answered");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_taken_once_with_the_earliest_time() {
+        let (notes, at) = (PollNotes::default(), |second| Timestamp::from_second(second).unwrap());
+        assert_eq!(notes.take(), None);
+        notes.add("b", at(11));
+        notes.add("a", at(10));
+        notes.add("b", at(12));
+        assert_eq!(notes.take(), Some((vec!["a".to_owned(), "b".to_owned()], at(10))));
+        assert_eq!(notes.take(), None);
+    }
+}
