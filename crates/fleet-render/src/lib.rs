@@ -16,7 +16,7 @@ pub mod revision;
 pub mod template;
 
 pub use document::{
-    InputKey, Outline, OutlineFile, OwnerProblem, PathProblem, PathReason, PinnedFile, PinnedInputs, PinnedTree, Place,
+    InputKey, InputValue, Outline, OutlineFile, OwnerProblem, PathProblem, PathReason, PinnedFile, PinnedInputs, PinnedTree, Place,
     PrepareError, Prepared, Problem, RenderError, Rendered, check_device_path, check_owner, literal_prefix,
 };
 pub use image::{ImageProblem, ImageReason, check_image_reference, check_image_template, is_fully_qualified};

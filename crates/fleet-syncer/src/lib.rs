@@ -18,11 +18,14 @@ mod laps;
 mod leadership;
 mod lint_config;
 mod metrics;
+mod pins;
 mod planning;
 mod reconcile;
+mod repositories;
 mod revisions;
 mod snapshot;
 mod source;
+mod values;
 mod watch;
 mod work;
 

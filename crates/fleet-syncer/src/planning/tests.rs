@@ -21,6 +21,9 @@ use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::desired;
 use crate::inputs::{ContentCache, InputReader};
+use crate::pins::LastPins;
+use crate::repositories::Repositories;
+use crate::values::Subjects;
 use crate::snapshot::{Mirror, Snapshot};
 
 const ORG: OrgId = OrgId::DEFAULT;
@@ -101,7 +104,9 @@ impl World {
             mirror: Mirror { git: &self.git, path: Path::new("/nonexistent") },
             snapshot: &snapshot,
             dependencies: &self.dependencies,
-            repositories: &HashMap::new(),
+            repositories: &Repositories::default(),
+            subjects: &Subjects::default(),
+            last: &LastPins::default(),
             contents: &mut contents,
             pinned: HashMap::new(),
         };
