@@ -35,7 +35,7 @@ mod tests;
 pub(crate) use compose::written_size;
 pub use outline::{Outline, OutlineFile};
 pub use paths::{OwnerProblem, PathProblem, PathReason, check_device_path, check_owner, literal_prefix};
-pub use pinned::InputValue;
+pub use pinned::{InputValue, MAX_VALUES, too_many_values};
 pub use problem::{Place, PrepareError, Problem, RenderError};
 pub(crate) use resolve::{Resolved, ResolvedFile, Slot};
 pub use tree::{PinnedFile, PinnedInputs, PinnedTree};

@@ -5,11 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fleet_model::{ConfigProvider, LabelSelector, Labels, Manifest, OrgId};
 use fleet_render::ownership::labels_in_force;
-use fleet_render::{InputValue, Subject};
+use fleet_render::{InputValue, MAX_VALUES, Subject, too_many_values};
 use fleet_store::{InputValueRow, PgConnection, StoreError, device_manifests, enrolled_devices, input_values};
-
-/// The most values that one provider may have in a fleet.
-pub(crate) const MAX_VALUES: usize = 100;
 
 /// The devices that are known, by name with their labels in force, and what is known to be missing for them.
 #[derive(Debug, Default)]
@@ -63,11 +60,7 @@ impl Subjects {
     ///
     /// # Errors
     /// When the database fails.
-    pub(crate) async fn nobody(
-        connection: &mut PgConnection,
-        org: OrgId,
-        source: &str,
-    ) -> Result<Self, StoreError> {
+    pub(crate) async fn nobody(connection: &mut PgConnection, org: OrgId, source: &str) -> Result<Self, StoreError> {
         Ok(Self { devices: BTreeMap::new(), missing: input_values(connection, org, Some(source)).await? })
     }
 
@@ -88,11 +81,7 @@ impl Subjects {
             meant.filter_map(|(name, labels)| value.evaluate(&Subject { name, labels }).ok()).collect();
         match values.len() {
             0..=MAX_VALUES => Ok(values),
-            many => Err(format!(
-                "the placeholders of provider {:?} have {many} different values among the fleet's devices; at most \
-                 {MAX_VALUES} are possible",
-                provider.name
-            )),
+            many => Err(too_many_values(&provider.name, many)),
         }
     }
 }
@@ -129,7 +118,8 @@ mod tests {
     }
 
     fn provider(revision: &str) -> ConfigProvider {
-        let json = serde_json::json!({"name": "p", "gitRef": {"repository": "r", "targetRevision": revision, "path": "/"}});
+        let json =
+            serde_json::json!({"name": "p", "gitRef": {"repository": "r", "targetRevision": revision, "path": "/"}});
         serde_json::from_value(json).unwrap()
     }
 

@@ -13,6 +13,17 @@ use crate::template::{Inputs, Subject, Template};
 /// The longest value that placeholders may give here, in bytes.
 const MAX_VALUE_BYTES: usize = 2048;
 
+/// The most values that the placeholders of one provider may have among a fleet's devices.
+pub const MAX_VALUES: usize = 100;
+
+/// Says that a provider has more than [`MAX_VALUES`].
+pub fn too_many_values(provider: &str, count: usize) -> String {
+    format!(
+        "the placeholders of provider {provider:?} have {count} different values among the fleet's devices; at most \
+         {MAX_VALUES} are possible"
+    )
+}
+
 /// What decides, besides the provider, which files are pinned for a device: the revision of a `gitRef`, the suffix of an
 /// `httpRef`, or namespace and name of a `secretRef`. Only with placeholders; otherwise all devices get the same.
 #[derive(Debug, Clone)]

@@ -98,7 +98,10 @@ fn a_document_is_this_text() {
 #[test]
 fn an_empty_specification_has_an_empty_list_of_providers() {
     for empty in [json!({}), json!({"config": []}), json!({"config": [{"name": "a", "inline": []}]})] {
-        assert_eq!(render(&Prepared::new(&spec(empty), PinnedInputs::new()).unwrap(), &[]).unwrap(), r#"{"config":[]}"#);
+        assert_eq!(
+            render(&Prepared::new(&spec(empty), PinnedInputs::new()).unwrap(), &[]).unwrap(),
+            r#"{"config":[]}"#
+        );
     }
 }
 
@@ -122,7 +125,8 @@ fn the_later_provider_wins() {
 #[test]
 fn base64_contents_survive_with_plus_slash_and_padding() {
     let file = |content: &str| inline(json!([{"path": "/f", "content": content, "contentEncoding": "base64"}]));
-    let out = |content: &str| render(&Prepared::new(&file(content), PinnedInputs::new()).unwrap(), &[("a", "x")]).unwrap();
+    let out =
+        |content: &str| render(&Prepared::new(&file(content), PinnedInputs::new()).unwrap(), &[("a", "x")]).unwrap();
     assert_eq!(files(&out("+/8="))[0].1, [0xfb, 0xff]);
     assert!(out("+/8=").contains(r#""content":"+/8=","contentEncoding":"base64""#));
     assert!(out("+/\n8=\r\n").contains(r#""content":"+/8=""#));
@@ -182,7 +186,8 @@ fn a_placeholder_cannot_lead_outside_the_pinned_prefix() {
 #[test]
 fn paths_are_checked_again_after_substitution() {
     let prepared =
-        Prepared::new(&inline(json!([{"path": "/{{ .metadata.labels.p }}", "content": ""}])), PinnedInputs::new()).unwrap();
+        Prepared::new(&inline(json!([{"path": "/{{ .metadata.labels.p }}", "content": ""}])), PinnedInputs::new())
+            .unwrap();
     assert!(render(&prepared, &[("p", "etc/x")]).is_ok());
     for bad in ["../etc/x", "var/lib/flightctl/x", "etc/fleet-agent/certs", "a:b", "", "a//b", "a\nb"] {
         let error = render(&prepared, &[("p", bad)]).unwrap_err();
@@ -228,7 +233,11 @@ fn what_no_device_could_have_is_refused_at_once() {
         ("httpRef", json!({"repository": "r", "filePath": "/a"})),
         ("secretRef", json!({"name": "s", "namespace": "n", "mountPath": "/a"})),
     ] {
-        refuses(&spec(json!({"config": [{"name": "p", kind: value}]})), none(), "the files of the provider are not pinned");
+        refuses(
+            &spec(json!({"config": [{"name": "p", kind: value}]})),
+            none(),
+            "the files of the provider are not pinned",
+        );
     }
     let revision = json!({"repository": "apps", "path": "x", "targetRevision": "{{ range . }}"});
     let unparsable = spec(json!({"config": [{"name": "git", "gitRef": revision}]}));
@@ -257,7 +266,8 @@ fn files_and_bytes_of_a_document_are_bounded() {
 #[test]
 fn devices_share_a_key_unless_they_differ_in_what_is_used() {
     let key = |content: &str, name: &str, pairs: &[(&str, &str)]| {
-        let prepared = Prepared::new(&inline(json!([{"path": "/a", "content": content}])), PinnedInputs::new()).unwrap();
+        let prepared =
+            Prepared::new(&inline(json!([{"path": "/a", "content": content}])), PinnedInputs::new()).unwrap();
         prepared.input_key(&Subject { name, labels: &labels(pairs) })
     };
     assert_eq!(key("x", "one", &[("a", "1")]), key("x", "two", &[]));
@@ -274,7 +284,11 @@ fn a_digest_does_not_depend_on_the_order_of_keys() {
     let digest = |text: &str| {
         let template: DeviceSpec = serde_json::from_str(text).unwrap();
         let none = Labels::new();
-        Prepared::new(&template, PinnedInputs::new()).unwrap().render(&Subject { name: "d", labels: &none }).unwrap().digest
+        Prepared::new(&template, PinnedInputs::new())
+            .unwrap()
+            .render(&Subject { name: "d", labels: &none })
+            .unwrap()
+            .digest
     };
     assert_eq!(
         digest(
@@ -381,12 +395,15 @@ fn files_from_web_servers_and_secrets_land_where_the_manifest_says() {
     let outline = prepared.outline(&Subject { name: "dev1", labels: &labels }).unwrap();
     let facts: Vec<(&str, &str, bool)> =
         outline.files.iter().map(|(path, file)| (path.as_str(), file.user.as_str(), file.secret)).collect();
-    assert_eq!(facts, [
-        ("/etc/dev1.conf", "root", false),
-        ("/etc/keys/tls.crt", "svc", true),
-        ("/etc/keys/tls.key", "svc", true),
-        ("/top", "root", true),
-    ]);
+    assert_eq!(
+        facts,
+        [
+            ("/etc/dev1.conf", "root", false),
+            ("/etc/keys/tls.crt", "svc", true),
+            ("/etc/keys/tls.key", "svc", true),
+            ("/top", "root", true),
+        ]
+    );
     // A label cannot name a secret of another namespace.
     let escape = render(&prepared, &[("s", "../other/one")]).unwrap_err().to_string();
     assert!(escape.contains("which cannot be"), "{escape}");

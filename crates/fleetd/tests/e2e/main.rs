@@ -7,6 +7,7 @@
 mod access;
 mod before_merge;
 mod commits;
+mod dependencies;
 mod faults;
 mod harness;
 mod holds;

@@ -7,14 +7,14 @@ use fleet_test::{GitRepo, TestDatabase};
 use crate::commits::FILES;
 use crate::harness::{Database, Installation, eventually};
 
-fn repository(name: &str, url: &str) -> String {
+pub(crate) fn repository(name: &str, url: &str) -> String {
     format!(
         "apiVersion: flightctl.io/v1beta1\nkind: Repository\nmetadata:\n  name: {name}\nspec:\n  type: git\n  url: {url}\n"
     )
 }
 
 /// A Git host with one bare repository, and the settings to reach it.
-fn host(repo: &GitRepo) -> (tempfile::TempDir, GitServer, String) {
+pub(crate) fn host(repo: &GitRepo) -> (tempfile::TempDir, GitServer, String) {
     let root = tempfile::Builder::new().prefix("shorebase-git").tempdir().unwrap();
     std::fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     repo.git(&["clone", "--quiet", "--bare", ".", root.path().join("shared.git").to_str().unwrap()]);
