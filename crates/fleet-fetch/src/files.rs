@@ -86,8 +86,8 @@ fn read(directory: &Path, namespace: &str, name: &str) -> Result<Secret, FetchEr
 fn look(directory: &Path, namespace: &str, name: &str, shown: &str) -> Result<Secret, Miss> {
     let follow = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, directory, follow, Mode::empty()).map_err(|errno| failed(shown, "", errno))?;
-    let namespace = openat(&root, namespace, follow | OFlags::NOFOLLOW, Mode::empty())
-        .map_err(|errno| failed(shown, "", errno))?;
+    let namespace =
+        openat(&root, namespace, follow | OFlags::NOFOLLOW, Mode::empty()).map_err(|errno| failed(shown, "", errno))?;
     let fd =
         openat(&namespace, name, follow | OFlags::NOFOLLOW, Mode::empty()).map_err(|errno| failed(shown, "", errno))?;
     let place = Place { shown, fd };
@@ -172,7 +172,8 @@ impl Place<'_> {
         if bytes.len() > limit {
             return Err(self.too_large().into());
         }
-        let mark = Mark(key.to_owned(), format!("{:?}", (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec)));
+        let mark =
+            Mark(key.to_owned(), format!("{:?}", (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec)));
         Ok((SecretBytes::from(bytes), mark))
     }
 
@@ -198,9 +199,9 @@ fn failed(shown: &str, key: &str, errno: Errno) -> FetchError {
             FetchErrorKind::Denied,
             format!("the service may not read the secret {place}; change its owner or its mode"),
         ),
-        Errno::LOOP | Errno::NOTDIR => {
-            FetchError::invalid(format!("cannot read the secret {place}: a link or a file is where a directory must be"))
-        }
+        Errno::LOOP | Errno::NOTDIR => FetchError::invalid(format!(
+            "cannot read the secret {place}: a link or a file is where a directory must be"
+        )),
         errno => FetchError::new(
             FetchErrorKind::Other,
             format!("cannot read the secret {place}: {}", std::io::Error::from(errno)),

@@ -73,6 +73,7 @@ pub struct HttpFetcher {
 
 /// An answer that is no redirect, with its body.
 pub(crate) struct Answer {
+    reach: Reach,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// The document when the status is 200; otherwise what could be read of up to 16 KiB.
@@ -135,14 +136,18 @@ impl HttpFetcher {
             let response = self.send(place, &url, reach, authorization.as_ref(), known).await?;
             let status = response.status().as_u16();
             if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-                return self.read(place, response).await;
+                return self.read(place, response, reach).await;
             }
             url = redirected(place, &url, &response)?;
             if url.origin() != first.origin() {
                 reach = Reach::Elsewhere;
             }
         }
-        Err(place.unfit(&format!("it redirects more than {} times, in the end to {}", self.limits.redirects, shown(url.as_str()))))
+        Err(place.unfit(&format!(
+            "it redirects more than {} times, in the end to {}",
+            self.limits.redirects,
+            shown(url.as_str())
+        )))
     }
 
     async fn send(
@@ -173,7 +178,7 @@ impl HttpFetcher {
         }
     }
 
-    async fn read(&self, place: &HttpPlace, response: Response) -> Result<Answer, FetchError> {
+    async fn read(&self, place: &HttpPlace, response: Response, reach: Reach) -> Result<Answer, FetchError> {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = if status == StatusCode::OK {
             body::read(place, response, self.limits).await?
@@ -182,7 +187,7 @@ impl HttpFetcher {
             let limits = FetchLimits { max_bytes: MAX_WORDS, ..self.limits };
             body::read(place, response, limits).await.unwrap_or_default()
         };
-        Ok(Answer { status, headers, body })
+        Ok(Answer { reach, status, headers, body })
     }
 }
 
@@ -217,13 +222,17 @@ fn authorization(place: &HttpPlace) -> Result<Option<HeaderValue>, FetchError> {
 fn redirected(place: &HttpPlace, from: &Url, response: &Response) -> Result<Url, FetchError> {
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let Some(location) = location else {
-        return Err(place.unfit(&format!("the server answers {} and does not say where to", response.status().as_u16())));
+        return Err(
+            place.unfit(&format!("the server answers {} and does not say where to", response.status().as_u16()))
+        );
     };
     let to = from.join(location).map_err(|_| place.unfit("the server redirects to something that is no URL"))?;
     let to = parse(to.as_str()).map_err(|why| place.unfit(&format!("the server redirects to a bad place: {why}")))?;
     if from.scheme() == "https" && to.scheme() == "http" {
         let to = shown(to.as_str());
-        return Err(place.unfit(&format!("the server redirects from https to {to}, which anybody between could change")));
+        return Err(
+            place.unfit(&format!("the server redirects from https to {to}, which anybody between could change"))
+        );
     }
     Ok(to)
 }

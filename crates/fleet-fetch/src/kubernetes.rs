@@ -111,7 +111,8 @@ impl KubernetesSecrets {
 impl ApiServer {
     fn of_environment(environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, FetchError> {
         let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
-        let (Some(host), Some(port)) = (variable("KUBERNETES_SERVICE_HOST"), variable("KUBERNETES_SERVICE_PORT")) else {
+        let (Some(host), Some(port)) = (variable("KUBERNETES_SERVICE_HOST"), variable("KUBERNETES_SERVICE_PORT"))
+        else {
             return Err(FetchError::invalid(
                 "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set: this is no pod of a Kubernetes cluster",
             ));
@@ -151,16 +152,22 @@ fn read_file(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, FetchError> 
 }
 
 fn refused(place: &HttpPlace, answer: &Answer, namespace: &str, name: &str) -> FetchError {
-    let said = serde_json::from_slice::<WireStatus>(&answer.body).map(|status| quoted(&status.message)).unwrap_or_default();
+    let said =
+        serde_json::from_slice::<WireStatus>(&answer.body).map(|status| quoted(&status.message)).unwrap_or_default();
     let said = if said.is_empty() { String::new() } else { format!(" (the API server says: {said})") };
     let message = match answer.status.as_u16() {
-        401 => "the Kubernetes API does not accept the service account's token; it may be expired or of another cluster".to_owned(),
+        401 => {
+            "the Kubernetes API does not accept the service account's token; it may be expired or of another cluster"
+                .to_owned()
+        }
         403 => format!(
             "the service account may not read the secret {namespace}/{name}: a Role in the namespace {namespace} must allow \
              the verb get on the resource secrets, and a RoleBinding must give it to the service account"
         ),
         404 => format!("there is no secret {namespace}/{name} in the cluster"),
-        status => format!("cannot read the secret {namespace}/{name} from {}: it answers {status}", place.display_url()),
+        status => {
+            format!("cannot read the secret {namespace}/{name} from {}: it answers {status}", place.display_url())
+        }
     };
     FetchError::new(kind_of_status(answer), message + &said)
 }

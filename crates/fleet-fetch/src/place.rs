@@ -269,7 +269,7 @@ mod tests {
         let good = of("W/\"a-1\"", "Mon, 23 Nov 2026 00:00:00 GMT");
         assert_eq!(good.etag.as_deref(), Some("W/\"a-1\""));
         assert_eq!(good.last_modified.as_deref(), Some("Mon, 23 Nov 2026 00:00:00 GMT"));
-        assert!(of("a", "<script>").is_empty() && of("\"", "").is_empty() && of("\"a\"b\"", "ä").is_empty());
+        assert!(of("a", "<script>").is_empty() && of("\"", "").is_empty() && of("\"a\"b\"", "a@b").is_empty());
         let json = serde_json::to_string(&good).unwrap();
         assert_eq!(serde_json::from_str::<Validators>(&json).unwrap(), good);
         assert_eq!(serde_json::from_str::<Validators>("{}").unwrap(), Validators::default());

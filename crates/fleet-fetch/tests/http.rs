@@ -1,4 +1,5 @@
 //! Documents from a real server (nginx), over TLS with a private CA.
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,12 @@ const LOCATIONS: &str = r#"
     location /weak/ { root {root}; gzip on; gzip_min_length 1; gzip_types *; }
     location /dates/ { alias {root}/; etag off; }
     location /bare/ { alias {root}/; etag off; if_modified_since off; add_header Last-Modified ""; }
-    location /chunked/ { alias {root}/; sub_filter_types *; sub_filter never never; }
+    location /chunked/ { alias {root}/; sub_filter_types *; sub_filter never never; sub_filter_last_modified on; }
+    location /unframed/ { alias {root}/; sub_filter_types *; sub_filter never never; chunked_transfer_encoding off; }
     location /packed/ { alias {root}/packed/; gzip_static always; }
     location /slow/ { alias {root}/; limit_rate 2k; }
-    location /private { if ($http_authorization = "") { return 401; } if ($http_authorization != "Bearer hunter2") { return 403; } return 200 'for you'; }
-    location /basic { if ($http_authorization != "Basic dTpodW50ZXIy") { return 401; } return 200 'for u'; }
+    location = /private { if ($http_authorization = "") { return 401; } if ($http_authorization != "Bearer hunter2") { return 403; } return 200 'for you'; }
+    location = /basic { if ($http_authorization != "Basic dTpodW50ZXIy") { return 401; } return 200 'for u'; }
     location /loop { return 302 /loop; }
     location /moved { return 301 /a.txt; }
     location /lost { return 302 ""; }
@@ -114,7 +116,9 @@ async fn credentials_let_in_and_cannot_smuggle() {
     let mut place = place(&server, server.https_url("basic"));
     place.options.auth = HttpAuth::Basic { username: "u".to_owned(), password: SecretBytes::from("hunter2\r\n") };
     assert_eq!(content(get(&place).await).0, "for u");
-    for (username, password) in [("u:x", "hunter2"), ("", "hunter2"), ("u\r\nX: y", "hunter2"), ("u", "hunter2\r\nX: y")] {
+    for (username, password) in
+        [("u:x", "hunter2"), ("", "hunter2"), ("u\r\nX: y", "hunter2"), ("u", "hunter2\r\nX: y")]
+    {
         place.options.auth = HttpAuth::Basic { username: username.to_owned(), password: SecretBytes::from(password) };
         assert_eq!(kind(get(&place).await), FetchErrorKind::Invalid, "{username:?}");
     }
@@ -209,7 +213,9 @@ async fn a_client_certificate_lets_in_where_one_is_wanted() {
     place.options.client_identity = identity(server.stranger_pem());
     assert_eq!(kind(get(&place).await), FetchErrorKind::Denied);
     let (certificate, _) = server.client_pem();
-    for bad in [(certificate, server.stranger_pem().1), (certificate, ""), ("", server.client_pem().1), ("x", "hunter2")] {
+    for bad in
+        [(certificate, server.stranger_pem().1), (certificate, ""), ("", server.client_pem().1), ("x", "hunter2")]
+    {
         place.options.client_identity = identity(bad);
         assert_eq!(kind(get(&place).await), FetchErrorKind::Invalid, "{bad:?}");
     }
@@ -274,7 +280,7 @@ async fn a_server_that_drips_or_stalls_does_not_hold_us() {
 async fn a_document_that_is_cut_at_any_place_is_an_error() {
     let server = server();
     server.write("big.txt", vec![b'x'; 50_000]).unwrap();
-    for path in ["big.txt", "chunked/big.txt"] {
+    for path in ["big.txt", "chunked/big.txt", "unframed/big.txt"] {
         let proxy = TcpFaultProxy::start(([127, 0, 0, 1], server.https_port()).into()).await.unwrap();
         let through = place(&server, format!("https://localhost:{}/{path}", proxy.address().port()));
         for bytes in [0, 700, 3_000, 10_000, 40_000, 50_000] {
@@ -305,4 +311,6 @@ async fn plain_http_works_without_credentials() {
     let server = server();
     assert_eq!(content(get(&HttpPlace::anonymous(server.http_url("a.txt"))).await).0, "one");
     assert_eq!(content(get(&HttpPlace::anonymous(server.http_url("chunked/a.txt"))).await).0, "one");
+    let unframed = get(&HttpPlace::anonymous(server.http_url("unframed/a.txt"))).await.unwrap_err();
+    assert!(unframed.message.contains("does not say where the answer ends"), "{unframed}");
 }

@@ -1,4 +1,5 @@
 //! Secrets from directories, as Kubernetes mounts them, and from an API server.
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fleet_fetch::{
-    ApiServer, FetchError, FetchErrorKind, FilesSecrets, KubernetesSecrets, MAX_SECRET_BYTES, SecretBytes, SecretProvider,
+    ApiServer, FetchError, FetchErrorKind, FilesSecrets, KubernetesSecrets, MAX_SECRET_BYTES, SecretBytes,
+    SecretProvider,
 };
 use fleet_test::file_server::FileServer;
 
@@ -86,7 +88,9 @@ async fn nothing_outside_of_the_directory_is_read() {
     for name in ["db", "a", "b", "c", "d", "e"] {
         assert_eq!(kind(root, "shop", name).await, FetchErrorKind::Invalid, "{name}");
     }
-    for (namespace, name) in [("..", "shop"), ("shop", ".."), ("shop", "../shop"), ("", "a"), ("shop", "/etc"), ("shop", "a\0")] {
+    for (namespace, name) in
+        [("..", "shop"), ("shop", ".."), ("shop", "../shop"), ("", "a"), ("shop", "/etc"), ("shop", "a\0")]
+    {
         assert_eq!(kind(root, namespace, name).await, FetchErrorKind::Invalid, "{namespace:?} {name:?}");
     }
     assert_eq!(kind(root, "shop", "none").await, FetchErrorKind::NotFound);
@@ -169,7 +173,7 @@ const API: &str = r#"
     }
     location = /api/v1/namespaces/shop/secrets/elsewhere { return 302 https://localhost/; }
     location /api/v1/namespaces/kube-system/ {
-      return 403 '{"kind":"Status","apiVersion":"v1","status":"Failure","message":"secrets is forbidden: User \"system:serviceaccount:shorebase:fleetd\" cannot get resource","reason":"Forbidden","code":403}';
+      return 403 '{"kind":"Status","apiVersion":"v1","status":"Failure","message":"secrets is forbidden: User \\"system:serviceaccount:shorebase:fleetd\\" cannot get resource","reason":"Forbidden","code":403}';
     }
     location / {
       return 404 '{"kind":"Status","apiVersion":"v1","status":"Failure","message":"secrets not found","reason":"NotFound","code":404}';
@@ -193,7 +197,9 @@ async fn the_api_of_a_cluster_is_read_with_the_account_of_the_pod() {
     let error = async |namespace: &str, name: &str| provider.read(namespace, name).await.unwrap_err();
     let forbidden = error("kube-system", "x").await;
     assert_eq!(forbidden.kind, FetchErrorKind::Denied);
-    for words in ["a Role in the namespace kube-system", "verb get", "secrets", "system:serviceaccount:shorebase:fleetd"] {
+    for words in
+        ["a Role in the namespace kube-system", "verb get", "secrets", "system:serviceaccount:shorebase:fleetd"]
+    {
         assert!(forbidden.message.contains(words), "{forbidden}");
     }
     assert_eq!(error("shop", "none").await.kind, FetchErrorKind::NotFound);

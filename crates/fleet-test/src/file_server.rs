@@ -151,8 +151,7 @@ impl Authority {
         let names = if is_client { Vec::new() } else { vec!["localhost".to_owned(), "127.0.0.1".to_owned()] };
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, name);
-        let usage =
-            if is_client { ExtendedKeyUsagePurpose::ClientAuth } else { ExtendedKeyUsagePurpose::ServerAuth };
+        let usage = if is_client { ExtendedKeyUsagePurpose::ClientAuth } else { ExtendedKeyUsagePurpose::ServerAuth };
         params.extended_key_usages.push(usage);
         Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
     }

@@ -91,7 +91,10 @@ impl Sink {
     fn of(place: &HttpPlace, response: &Response, limit: usize) -> Result<Self, FetchError> {
         let bounded = Bounded { bytes: Zeroizing::default(), limit };
         let mut encodings = response.headers().get_all(CONTENT_ENCODING).iter();
-        match (encodings.next().map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase()).as_deref(), encodings.next()) {
+        match (
+            encodings.next().map(|value| value.to_str().unwrap_or("?").to_ascii_lowercase()).as_deref(),
+            encodings.next(),
+        ) {
             (None | Some("identity"), None) => Ok(Self::Plain(bounded)),
             (Some("gzip" | "x-gzip"), None) => Ok(Self::Gzip(Box::new(flate2::write::MultiGzDecoder::new(bounded)))),
             _ => Err(place.unfit("the server sends it in an encoding that nobody asked for (gzip is understood)")),

@@ -37,7 +37,9 @@ pub(super) struct Clients {
 
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clients").field("use_environment_proxies", &self.use_environment_proxies).finish_non_exhaustive()
+        f.debug_struct("Clients")
+            .field("use_environment_proxies", &self.use_environment_proxies)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,7 +98,9 @@ impl Clients {
         }
         // Its words could quote parts of what it was given.
         builder.build().map_err(|_| {
-            place.unfit("its CA or client certificate cannot be used; a client certificate and its key must belong together")
+            place.unfit(
+                "its CA or client certificate cannot be used; a client certificate and its key must belong together",
+            )
         })
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
+use super::client::Reach;
 use super::{Answer, retry_after};
 use crate::error::{FetchError, FetchErrorKind, quoted};
 use crate::place::{HttpAuth, HttpPlace};
@@ -17,13 +18,16 @@ pub(super) fn of_status(place: &HttpPlace, answer: &Answer) -> FetchError {
         304 => "though nothing was asked that it could answer so".to_owned(),
         400 if kind == FetchErrorKind::Denied => certificate_words(place).to_owned(),
         401 if place.options.auth == HttpAuth::Anonymous => "it wants credentials and none are given".to_owned(),
+        401 if answer.reach == Reach::Elsewhere => {
+            "it redirects to another origin, which wants credentials and gets none".to_owned()
+        }
         401 => "it does not accept the credentials".to_owned(),
         403 => "it does not let us read this".to_owned(),
         404 | 410 => "there is no such document".to_owned(),
         407 => "the proxy wants other credentials".to_owned(),
-        429 | 503 => match kind {
-            FetchErrorKind::RateLimited { retry_after: Some(wait) } => format!("it asks to wait {} s", wait.as_secs()),
-            _ => "it asks for patience".to_owned(),
+        429 | 503 => match retry_after(&answer.headers) {
+            Some(wait) => format!("it asks to wait {} s", wait.as_secs()),
+            None => "it asks for patience".to_owned(),
         },
         500.. => "it cannot answer now".to_owned(),
         _ => "where the document (200) was expected".to_owned(),
