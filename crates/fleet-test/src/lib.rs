@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod fault_proxy;
+pub mod file_server;
 mod git_repo;
 pub mod git_server;
 mod postgres;
