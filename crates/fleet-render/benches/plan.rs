@@ -2,7 +2,6 @@
 //! device has a document of its own, and devices with specifications of their own. Prints one line each: groups, changed
 //! devices, seconds.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,13 +36,14 @@ fn revision(content: &str, is_fleet: bool) -> Target {
     .expect("the literal is a specification");
     let tree = tree();
     let input = InputFacts {
+        value: None,
         provider: "base".to_owned(),
         repository: ".".to_owned(),
         revision: "HEAD".to_owned(),
         commit: "c".to_owned(),
         tree: tree_digest(&tree),
     };
-    let pinned = BTreeMap::from([("base".to_owned(), tree)]);
+    let pinned = fleet_render::PinnedInputs::from_iter([("base".to_owned(), tree)]);
     let prepared = match is_fleet {
         true => Prepared::new(&spec, pinned),
         false => Prepared::stand_alone(&spec, pinned),

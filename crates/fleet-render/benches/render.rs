@@ -1,7 +1,7 @@
 //! How long rendering takes for a fleet of 10,000 devices: without placeholders, with one placeholder per site, and with
 //! one per device. Prints one line each: devices, documents made, keys that were known, microseconds per device.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,7 +35,7 @@ fn tree() -> PinnedTree {
 }
 
 fn run(title: &str, content: &str, devices: &[(String, Labels)]) -> f64 {
-    let pinned = BTreeMap::from([("base".to_owned(), tree())]);
+    let pinned = fleet_render::PinnedInputs::from_iter([("base".to_owned(), tree())]);
     let start = Instant::now();
     let prepared = Prepared::new(&template(content), pinned).expect("the template is right");
     let mut documents: HashMap<InputKey, Rendered> = HashMap::new();

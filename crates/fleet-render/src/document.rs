@@ -7,13 +7,13 @@
 //! Placeholders are evaluated in the templates of fleets, and there in
 //!
 //! - `os.image`,
-//! - `config[].inline[].path` and `.content`, and `config[].gitRef.path`,
+//! - `config[].inline[].path` and `.content`, `config[].gitRef.path`, `.httpRef.filePath` and `.secretRef.mountPath`,
+//! - what decides which files of these providers a device gets, see [`InputValue`],
 //! - `applications[].image`, `.inline[].path` and `.content`, values of `.envVars`, `.volumes[].image.reference`.
 //!
 //! Contents in base64 are decoded, evaluated and encoded again. What comes out is checked again for each device. All
 //! else is text and stays as it was written: `{{` in a name, a port or a Helm value means nothing, and neither do
-//! contents of files in Git. Configuration from `httpRef` and `secretRef`, and placeholders in
-//! `gitRef.targetRevision`, are valid and not fetched yet: [`Problem::Unsupported`].
+//! contents of pinned files.
 
 use std::hash::Hash;
 
@@ -23,6 +23,7 @@ mod applications;
 mod compose;
 mod outline;
 mod paths;
+mod pinned;
 mod prepare;
 mod problem;
 mod resolve;
@@ -34,6 +35,7 @@ mod tests;
 pub(crate) use compose::written_size;
 pub use outline::{Outline, OutlineFile};
 pub use paths::{OwnerProblem, PathProblem, PathReason, check_device_path, check_owner, literal_prefix};
+pub use pinned::{InputValue, MAX_VALUES, too_many_values};
 pub use problem::{Place, PrepareError, Problem, RenderError};
 pub(crate) use resolve::{Resolved, ResolvedFile, Slot};
 pub use tree::{PinnedFile, PinnedInputs, PinnedTree};
@@ -71,7 +73,8 @@ impl std::fmt::Debug for Prepared {
 
 impl Prepared {
     /// Prepares the template of a fleet. `pinned` holds, for the name of each `gitRef` provider, the files at or below
-    /// the [`literal_prefix`] of its path.
+    /// the [`literal_prefix`] of its path; of each `httpRef` one file; of each `secretRef` a file for each key. With
+    /// placeholders in what decides about them, it holds that for each value; devices with other values wait.
     ///
     /// # Errors
     /// What would fail for every device: templates that do not parse, forbidden paths that are written out, files
@@ -104,6 +107,16 @@ impl Prepared {
                 false => inputs.labels.iter().map(|key| subject.labels.get(key).cloned()).collect(),
             },
             all_labels: inputs.all_labels.then(|| subject.labels.clone()),
+        }
+    }
+
+    /// The value that decides which files of a provider a device gets; `None` where that does not depend on the device,
+    /// or cannot be told.
+    pub fn value(&self, provider: &str, subject: &Subject<'_>) -> Option<String> {
+        let provider = self.providers.iter().find(|known| known.name == provider)?;
+        match &provider.source {
+            prepare::Source::Pinned(plan) => plan.value(Some(subject)).ok().flatten(),
+            prepare::Source::Inline(_) => None,
         }
     }
 

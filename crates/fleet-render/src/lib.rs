@@ -16,8 +16,9 @@ pub mod revision;
 pub mod template;
 
 pub use document::{
-    InputKey, Outline, OutlineFile, OwnerProblem, PathProblem, PathReason, PinnedFile, PinnedInputs, PinnedTree, Place,
-    PrepareError, Prepared, Problem, RenderError, Rendered, check_device_path, check_owner, literal_prefix,
+    InputKey, InputValue, MAX_VALUES, Outline, OutlineFile, OwnerProblem, PathProblem, PathReason, PinnedFile,
+    PinnedInputs, PinnedTree, Place, PrepareError, Prepared, Problem, RenderError, Rendered, check_device_path,
+    check_owner, literal_prefix, too_many_values,
 };
 pub use image::{ImageProblem, ImageReason, check_image_reference, check_image_template, is_fully_qualified};
 pub use placeholder::{Placeholder, placeholders};

@@ -117,25 +117,28 @@ pub struct Revision {
 impl Revision {
     /// The revision of a template and its pinned inputs.
     pub fn new(template: &DeviceSpec, prepared: Arc<Prepared>, inputs: Vec<InputFacts>) -> Self {
-        let trees: Vec<(&str, Digest)> = inputs.iter().map(|input| (input.provider.as_str(), input.tree)).collect();
+        let trees: Vec<(&str, Option<&str>, Digest)> =
+            inputs.iter().map(|input| (input.provider.as_str(), input.value.as_deref(), input.tree)).collect();
         let digest = revision_digest(template, &trees);
         let name = String::from(revision_name(digest));
         Self { digest, name, prepared, inputs, template: revision_digest(template, &[]) }
     }
 }
 
-/// A pinned input: where the files of one `gitRef` come from.
+/// A pinned input: where the files of one provider come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFacts {
     /// The configuration provider's name.
     pub provider: String,
-    /// The name of the Repository, or `.`.
+    /// The value of its placeholders that these files are for, see [`InputValue`](crate::InputValue).
+    pub value: Option<String>,
+    /// The name of the Repository, or `.`; of secrets `Secret`.
     pub repository: String,
-    /// What was asked for: branch, tag or commit.
+    /// What was asked for: branch, tag or commit; the suffix of the URL; the secret.
     pub revision: String,
-    /// The commit that it is pinned at. Told to people; never compared.
+    /// The commit that it is pinned at, where there is one. Told to people; never compared.
     pub commit: String,
-    /// The digest of the files: [`crate::tree_digest`].
+    /// The digest of the files: [`crate::tree_digest`]; of secrets one that says nothing to others.
     pub tree: Digest,
 }
 

@@ -17,9 +17,15 @@ pub fn tree_digest(tree: &PinnedTree) -> Digest {
     Digest::of(&canonical::to_vec(&Value::Array(files)))
 }
 
-/// The digest of a template and the trees of its `gitRef` providers, given as (provider name, tree digest) in any order.
-pub fn revision_digest(template: &DeviceSpec, trees: &[(&str, Digest)]) -> Digest {
-    let mut trees: Vec<(&str, String)> = trees.iter().map(|(name, digest)| (*name, digest.hex())).collect();
+/// The digest of a template and the trees of its providers, in any order: the provider's name, the value of the
+/// placeholders that the tree is for, if there are any, and the digest of the tree.
+pub fn revision_digest(template: &DeviceSpec, trees: &[(&str, Option<&str>, Digest)]) -> Digest {
+    let tree = |(name, value, digest): &(&str, Option<&str>, Digest)| {
+        let mut parts = vec![(*name).to_owned(), digest.hex()];
+        parts.extend(value.map(str::to_owned));
+        parts
+    };
+    let mut trees: Vec<Vec<String>> = trees.iter().map(tree).collect();
     trees.sort();
     let template = serde_json::to_value(template).expect("a specification has text keys and finite numbers only");
     Digest::of(&canonical::to_vec(&json!({"format": FORMAT, "template": template, "trees": trees})))
@@ -65,11 +71,12 @@ mod tests {
         let spec = |text: &str| serde_json::from_str::<DeviceSpec>(text).unwrap();
         let template = spec(r#"{"os":{"image":"q/a:1"},"systemd":{"matchPatterns":["a"]}}"#);
         let reordered = spec(r#"{"systemd":{"matchPatterns":["a"]},"os":{"image":"q/a:1"}}"#);
-        let (one, two) = (("one", Digest::of(b"1")), ("two", Digest::of(b"2")));
+        let (one, two) = (("one", None, Digest::of(b"1")), ("two", None, Digest::of(b"2")));
         let base = revision_digest(&template, &[one, two]);
         assert_eq!(base, revision_digest(&reordered, &[two, one]));
         assert_ne!(base, revision_digest(&template, &[one]));
-        assert_ne!(base, revision_digest(&template, &[("one", two.1), ("two", one.1)]));
+        assert_ne!(base, revision_digest(&template, &[("one", Some("v"), one.2), two]));
+        assert_ne!(base, revision_digest(&template, &[("one", None, two.2), ("two", None, one.2)]));
         assert_ne!(
             base,
             revision_digest(&spec(r#"{"os":{"image":"q/a:2"},"systemd":{"matchPatterns":["a"]}}"#), &[one, two])

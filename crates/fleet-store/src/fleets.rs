@@ -95,19 +95,47 @@ pub async fn replace_fleets(
     Ok(())
 }
 
+/// Where a pinned input comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum InputKind {
+    /// A Git repository.
+    #[default]
+    Git,
+    /// A web server.
+    Http,
+    /// A keeper of secrets.
+    Secret,
+}
+
+impl InputKind {
+    fn is_git(&self) -> bool {
+        *self == Self::Git
+    }
+}
+
 /// One pinned input of a revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PinnedInput {
     /// The config provider's name.
     pub provider: String,
-    /// The Repository's name, or `.`.
+    /// Where it comes from.
+    #[serde(default, skip_serializing_if = "InputKind::is_git")]
+    pub kind: InputKind,
+    /// The value of the provider's placeholders that it is for; `None` where all devices get the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The Repository's name, or `.`; `Secret` for secrets.
     pub repository: String,
-    /// The revision that was asked for.
+    /// The URL that it was read from, without credentials; none of the commit itself and of secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The revision, suffix or `<namespace>/<name>` that was asked for.
     pub revision: String,
-    /// The commit it stood for.
+    /// The commit it stood for; empty where there are no commits.
     pub commit: String,
-    /// The directory or file whose content is pinned.
+    /// The directory or file whose content is pinned; empty where there are none.
     pub path: String,
     /// Digest of the pinned files.
     pub tree: Digest,
@@ -244,7 +272,7 @@ pub struct TreeFile {
     pub digest: Digest,
 }
 
-/// What a source's revisions took from other repositories: (repository, revision, commit), each once.
+/// What a source's revisions took from elsewhere, each once.
 ///
 /// # Errors
 /// When the database fails.
@@ -252,10 +280,9 @@ pub async fn source_dependencies(
     connection: &mut PgConnection,
     org: OrgId,
     source: &str,
-) -> StoreResult<Vec<(String, String, String)>> {
-    let rows = sqlx::query!(
-        r#"select distinct input->>'repository' as "repository!", input->>'revision' as "revision!",
-                           input->>'commit' as "commit!"
+) -> StoreResult<Vec<PinnedInput>> {
+    let rows = sqlx::query_scalar!(
+        r#"select distinct input as "input!: Json<PinnedInput>"
            from (select r.inputs from desired.fleets f
                    join desired.fleet_revisions r on r.org_id = f.org_id and r.fleet = f.name and r.name = f.revision
                    where f.org_id = $1 and f.source = $2
@@ -271,7 +298,7 @@ pub async fn source_dependencies(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|r| (r.repository, r.revision, r.commit)).collect())
+    Ok(rows.into_iter().map(|input| input.0).collect())
 }
 
 /// A look at a repository that manifests refer to by name.

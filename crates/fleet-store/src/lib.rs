@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod fleets;
 mod holds;
+mod input_values;
 mod inventory;
 mod lease;
 mod manifests;
@@ -52,11 +53,12 @@ pub use enrollments::{
 pub use error::{StoreError, StoreResult};
 pub use events::{NewEvent, record_event};
 pub use fleets::{
-    DependencySeen, FleetRow, PinnedInput, RevisionRow, TreeContent, TreeFile, find_revisions, insert_blobs,
+    DependencySeen, FleetRow, InputKind, PinnedInput, RevisionRow, TreeContent, TreeFile, find_revisions, insert_blobs,
     insert_revision, insert_tree, known_blobs, known_revisions, list_fleets, load_trees, record_dependency,
     replace_fleets, source_dependencies, source_has_problems,
 };
 pub use holds::{HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, decide_hold, lock_hold, record_hold};
+pub use input_values::{InputValueRow, input_values, settle_input_values, want_input_values};
 pub use inventory::{DeviceManifest, EnrolledDevice, count_known_devices, device_manifests, enrolled_devices};
 pub use jiff_sqlx::Timestamp as Ts;
 pub use lease::{Lease, LeaseName};

@@ -11,7 +11,7 @@ use fleet_store::{
     clear_hold, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets,
     lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, orphaned_sources, put_source,
     record_applied, record_commit, record_event, record_plan, remove_source, replace_fleets, replace_manifests,
-    source_origin, stored_manifests, unsettled_sources,
+    settle_input_values, source_origin, stored_manifests, unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -189,6 +189,10 @@ async fn apply_in(
     laps.lap("revisions");
     let changes = replace_manifests(connection, org, source, commit, stored, &desired.manifests).await?;
     replace_fleets(connection, org, source, &before, &desired.fleets).await?;
+    if settle_input_values(connection, org, &desired.missing_before, &desired.missing_values).await? {
+        // Devices that wait for a value hear what became of it.
+        Channel::Enrollment.notify(connection, "").await?;
+    }
     let sources_changed = replace_child_sources(connection, org, source, desired).await?;
     let after = list_fleets(connection, org).await?;
     laps.lap("manifests");

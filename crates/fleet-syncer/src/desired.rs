@@ -6,12 +6,13 @@ use std::sync::Arc;
 use fleet_git::GitError;
 use fleet_lint::codes::{self, Code};
 use fleet_lint::{PlacedManifest, TreeReport};
-use fleet_model::{DeviceSpec, Diagnostic, Digest, Fleet, Kind, Labels, Manifest, RepositorySpec, ResourceSync};
+use fleet_model::{DeviceSpec, Diagnostic, Digest, Fleet, Kind, LabelSelector, Labels, Manifest, ResourceSync};
 use fleet_render::plan::Revision;
 use fleet_render::{PinnedInputs, Prepared, canonical};
-use fleet_store::{FleetRow, ManifestRow, PinnedInput, RevisionRow, SourceDefinition, TreeFile};
+use fleet_store::{FleetRow, InputKind, InputValueRow, ManifestRow, PinnedInput, RevisionRow, SourceDefinition, TreeFile};
 
-use crate::inputs::{InputProblem, InputReader, ResolvedInput};
+use crate::inputs::{InputProblem, InputReader, Inputs, ResolvedInput};
+use crate::repositories::Repositories;
 use crate::revisions::{RevisionKey, input_facts, stand_alone_owner};
 
 /// Everything a commit says, ready to be written.
@@ -35,6 +36,9 @@ pub(crate) struct Desired {
     pub(crate) blobs: BTreeMap<Digest, Arc<[u8]>>,
     /// Sources that ResourceSyncs bring in.
     pub(crate) child_sources: Vec<SourceDefinition>,
+    /// Values of placeholders that nothing could be pinned for, and those for which nothing was when the look began.
+    pub(crate) missing_values: Vec<InputValueRow>,
+    pub(crate) missing_before: Vec<InputValueRow>,
     /// Objects that wait for other repositories.
     pub(crate) problems: usize,
     /// Objects that wait for a version of the service that can carry them out.
@@ -93,34 +97,6 @@ pub(crate) fn finding_in_file(file: &str, code: Code, message: impl Into<String>
     }
 }
 
-/// URLs of the Repositories that a commit defines and that other sources define. The error says why one cannot be used.
-pub(crate) fn repository_urls<'a>(
-    manifests: impl Iterator<Item = &'a Manifest>,
-    allow_local: bool,
-) -> HashMap<String, Result<String, String>> {
-    manifests
-        .filter_map(|manifest| {
-            let Manifest::Repository(repository) = manifest else { return None };
-            let name = repository.metadata.name.clone()?;
-            let url = match &repository.spec {
-                RepositorySpec::Git { url, .. } if !allow_local && is_local(url) => Err(format!(
-                    "Repository {name} is on the service's own disk ({url}); \
-                     set git.allowLocalRepositories in the service's configuration to permit that"
-                )),
-                RepositorySpec::Git { url, .. } => Ok(url.clone()),
-                RepositorySpec::Http { .. } | RepositorySpec::Oci { .. } => {
-                    Err(format!("Repository {name} is not of type git"))
-                }
-            };
-            Some((name, url))
-        })
-        .collect()
-}
-
-fn is_local(url: &str) -> bool {
-    url.starts_with('/') || url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("file:"))
-}
-
 /// Makes rows of a checked commit, pinning every input.
 ///
 /// # Errors
@@ -130,7 +106,7 @@ pub(crate) async fn build(
     source: &str,
     reader: &mut InputReader<'_>,
 ) -> Result<Desired, BuildError> {
-    let mut desired = Desired::default();
+    let mut desired = Desired { missing_before: reader.subjects.missing.clone(), ..Desired::default() };
     let mut findings = Vec::new();
     let commit = reader.snapshot.commit.to_string();
     for placed in &report.manifests {
@@ -149,7 +125,9 @@ pub(crate) async fn build(
                     Some(waits) => (None, Some(waits.clone())),
                     None => {
                         let spec = &fleet.spec.template.spec;
-                        let made = make_revision(placed, spec, "/spec/template/spec", reader, Prepared::new).await?;
+                        let audience = Some(fleet.spec.selector.as_ref());
+                        let made =
+                            make_revision(placed, spec, "/spec/template/spec", audience, reader, Prepared::new).await?;
                         desired.take(made, &row.name, source, &commit, &mut findings)
                     }
                 };
@@ -160,7 +138,7 @@ pub(crate) async fn build(
             Manifest::Device(device) => {
                 desired.device_labels.insert(row.name.clone(), device.metadata.labels.clone());
                 if let (Some(spec), None) = (&device.spec, waits) {
-                    let made = make_revision(placed, spec, "/spec", reader, Prepared::stand_alone).await?;
+                    let made = make_revision(placed, spec, "/spec", None, reader, Prepared::stand_alone).await?;
                     let owner = stand_alone_owner(&row.name);
                     (row.revision, row.problem) = desired.take(made, &owner, source, &commit, &mut findings);
                 }
@@ -182,7 +160,7 @@ pub(crate) async fn build(
 
 /// What became of one specification.
 enum Made {
-    Revision { revision: Arc<Revision>, template: serde_json::Value, inputs: Vec<ResolvedInput> },
+    Revision { revision: Arc<Revision>, template: serde_json::Value, inputs: Inputs },
     Problem(String),
     Finding(Box<Diagnostic>),
 }
@@ -191,10 +169,11 @@ async fn make_revision<E: std::fmt::Display>(
     placed: &PlacedManifest,
     spec: &DeviceSpec,
     at: &str,
+    fleet: Option<Option<&LabelSelector>>,
     reader: &mut InputReader<'_>,
     prepare: impl Fn(&DeviceSpec, PinnedInputs) -> Result<Prepared, E>,
 ) -> Result<Made, BuildError> {
-    let inputs = match reader.resolve(spec).await {
+    let inputs = match reader.resolve(spec, fleet).await {
         Ok(inputs) => inputs,
         Err((index, InputProblem::Commit(reason))) => {
             let pointer = format!("{at}/config/{index}/gitRef/path");
@@ -203,12 +182,15 @@ async fn make_revision<E: std::fmt::Display>(
         Err((_, InputProblem::Elsewhere(reason))) => return Ok(Made::Problem(reason)),
         Err((_, InputProblem::Retry(error))) => return Err(BuildError::Retry(error)),
     };
-    let pinned = inputs.iter().map(|input| (input.record.provider.clone(), input.tree.clone())).collect();
+    let mut pinned = PinnedInputs::new();
+    for ResolvedInput { record, tree } in &inputs.pinned {
+        pinned.insert_value(record.provider.clone(), record.value.clone(), tree.clone());
+    }
     let prepared = match prepare(spec, pinned) {
         Ok(prepared) => Arc::new(prepared),
         Err(error) => {
             // Files of another repository are not this commit's fault.
-            let own = inputs.iter().all(|input| input.record.repository == fleet_model::SELF_REPOSITORY);
+            let own = inputs.pinned.iter().all(|input| input.record.repository == fleet_model::SELF_REPOSITORY);
             let reason = error.to_string();
             return Ok(match own {
                 true => Made::Finding(Box::new(finding_at(placed, codes::NOT_RENDERABLE, at, reason, None))),
@@ -216,7 +198,7 @@ async fn make_revision<E: std::fmt::Display>(
             });
         }
     };
-    let facts = inputs.iter().map(|input| input_facts(&input.record)).collect();
+    let facts = inputs.pinned.iter().map(|input| input_facts(&input.record)).collect();
     let revision = Arc::new(Revision::new(spec, prepared, facts));
     let template = serde_json::to_value(spec).map_err(|error| {
         BuildError::Refused(vec![finding_at(placed, codes::NOT_RENDERABLE, at, error.to_string(), None)])
@@ -246,10 +228,13 @@ impl Desired {
             Made::Revision { revision, template, inputs } => {
                 let (name, digest) = (revision.name.clone(), revision.digest);
                 self.prepared.insert((owner.to_owned(), name.clone()), revision);
-                for input in &inputs {
+                for input in &inputs.pinned {
                     self.keep_tree(input);
                 }
-                let inputs: Vec<PinnedInput> = inputs.into_iter().map(|input| input.record).collect();
+                self.missing_values.extend(inputs.missing.into_iter().map(|(provider, value, reason)| {
+                    InputValueRow { fleet: owner.to_owned(), provider, value, reason: Some(reason) }
+                }));
+                let inputs: Vec<PinnedInput> = inputs.pinned.into_iter().map(|input| input.record).collect();
                 self.revisions.push(RevisionRow {
                     fleet: owner.to_owned(),
                     name: name.clone(),
@@ -302,14 +287,10 @@ fn fleet_row(fleet: &Fleet, source: &str, revision: Option<String>, problem: Opt
 
 fn child_source(
     sync: &ResourceSync,
-    repositories: &HashMap<String, Result<String, String>>,
+    repositories: &Repositories,
 ) -> Result<SourceDefinition, String> {
     let name = sync.metadata.name.clone().unwrap_or_default();
-    let url = match repositories.get(&sync.spec.repository) {
-        Some(Ok(url)) => url.clone(),
-        Some(Err(reason)) => return Err(reason.clone()),
-        None => return Err(format!("Repository {:?} is not defined", sync.spec.repository)),
-    };
+    let url = repositories.url(&sync.spec.repository, InputKind::Git)?.to_owned();
     Ok(SourceDefinition {
         origin: format!("{}/{name}", Kind::ResourceSync),
         name,

@@ -1,15 +1,22 @@
-//! Pins what a specification takes from Git: the files of every `gitRef`, at one commit, with their contents.
+//! Pins what a specification takes from elsewhere: the files of every `gitRef` at one commit, with their contents. Where
+//! placeholders decide about the revision, for each value that they have among the fleet's devices.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleet_git::{ObjectId, WorkerPool};
-use fleet_model::{CommitId, ConfigProvider, ConfigSource, DeviceSpec, Digest, GitRef, SELF_REPOSITORY};
-use fleet_render::{PinnedFile, PinnedTree, literal_prefix, tree_digest};
-use fleet_store::PinnedInput;
+use fleet_model::{
+    CommitId, ConfigProvider, ConfigSource, DeviceSpec, Digest, GitRef, LabelSelector, SELF_REPOSITORY,
+};
+use fleet_render::{InputValue, PinnedFile, PinnedTree, literal_prefix, tree_digest};
+use fleet_store::{InputKind, PinnedInput};
+use tracing::warn;
 
 use crate::dependencies::{Dependencies, Pinned};
+use crate::pins::{Asked, LastPins};
+use crate::repositories::Repositories;
 use crate::snapshot::{Entry, Mirror, Snapshot, is_at_or_below, is_regular};
+use crate::values::{Subjects, value_of};
 
 /// The largest file in a config directory.
 const MAX_BLOB_BYTES: u64 = 8 << 20;
@@ -21,7 +28,7 @@ const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// Contents that were read before, by object id.
 pub(crate) type ContentCache = HashMap<ObjectId, Arc<[u8]>>;
 
-/// A pinned `gitRef`.
+/// A pinned provider.
 #[derive(Debug, Clone)]
 pub(crate) struct ResolvedInput {
     /// What is kept about it.
@@ -30,7 +37,16 @@ pub(crate) struct ResolvedInput {
     pub(crate) tree: PinnedTree,
 }
 
-/// Why a `gitRef` cannot be pinned.
+/// Everything that a specification takes from elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs {
+    /// What is pinned, in order.
+    pub(crate) pinned: Vec<ResolvedInput>,
+    /// What is not, because its value of a placeholder stands for nothing: provider, value and reason.
+    pub(crate) missing: Vec<(String, String, String)>,
+}
+
+/// Why a provider cannot be pinned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum InputProblem {
     /// The commit itself is wrong: it is refused.
@@ -52,8 +68,12 @@ pub(crate) struct InputReader<'a> {
     pub(crate) snapshot: &'a Snapshot,
     /// Repositories named by manifests.
     pub(crate) dependencies: &'a Dependencies,
-    /// URLs of those, by name; the error says why one cannot be used.
-    pub(crate) repositories: &'a HashMap<String, Result<String, String>>,
+    /// Where those lie, by name.
+    pub(crate) repositories: &'a Repositories,
+    /// The devices that placeholders are evaluated for.
+    pub(crate) subjects: &'a Subjects,
+    /// What is in force: used while a host is away.
+    pub(crate) last: &'a LastPins,
     /// Contents that were read before; grows.
     pub(crate) contents: &'a mut ContentCache,
     /// Repositories that were looked at for this commit, by name and revision: one look serves all fleets.
@@ -61,43 +81,95 @@ pub(crate) struct InputReader<'a> {
 }
 
 impl InputReader<'_> {
-    /// Pins all `gitRef`s of a specification, in order.
-    pub(crate) async fn resolve(&mut self, spec: &DeviceSpec) -> Result<Vec<ResolvedInput>, (usize, InputProblem)> {
-        let mut resolved = Vec::new();
+    /// Pins all that a specification takes from elsewhere, in order. `selector` is that of the fleet, whose templates
+    /// have placeholders; `None` for a device's own specification, which has none.
+    pub(crate) async fn resolve(
+        &mut self,
+        spec: &DeviceSpec,
+        fleet: Option<Option<&LabelSelector>>,
+    ) -> Result<Inputs, (usize, InputProblem)> {
+        let mut inputs = Inputs::default();
         for (index, provider) in spec.config.iter().flatten().enumerate() {
-            if let ConfigSource::GitRef(git_ref) = &provider.source {
-                resolved.push(self.resolve_one(provider, git_ref).await.map_err(|problem| (index, problem))?);
+            let Some(value) = value_of(provider, fleet.is_some()) else {
+                let pinned = self.resolve_one(provider, &provider.source).await;
+                inputs.pinned.extend(pinned.map_err(|problem| (index, problem))?);
+                continue;
+            };
+            let values = self.subjects.values(provider, &value, fleet.flatten());
+            for value in values.map_err(|reason| (index, InputProblem::Elsewhere(reason)))? {
+                match self.resolve_one(provider, &InputValue::apply(&provider.source, &value)).await {
+                    Ok(Some(mut pinned)) => {
+                        pinned.record.value = Some(value);
+                        inputs.pinned.push(pinned);
+                    }
+                    Ok(None) => {}
+                    // Only the devices with this value are concerned.
+                    Err(InputProblem::Elsewhere(reason)) => {
+                        inputs.missing.push((provider.name.clone(), value, reason));
+                    }
+                    Err(problem @ (InputProblem::Commit(_) | InputProblem::Retry(_))) => return Err((index, problem)),
+                }
             }
         }
-        Ok(resolved)
+        Ok(inputs)
     }
 
+    /// Pins one provider; nothing of an inline one. While its place is away, what was pinned last stays.
     async fn resolve_one(
         &mut self,
         provider: &ConfigProvider,
+        source: &ConfigSource,
+    ) -> Result<Option<ResolvedInput>, InputProblem> {
+        let (kind, repository, revision, path, resolved) = match source {
+            ConfigSource::Inline(_) => return Ok(None),
+            ConfigSource::GitRef(git_ref) => {
+                let path =
+                    literal_prefix(&git_ref.path).map_err(|problem| InputProblem::Commit(problem.to_string()))?;
+                let revision = git_ref.target_revision.clone().unwrap_or_default();
+                let resolved = self.resolve_git(provider, git_ref, &path).await;
+                (InputKind::Git, git_ref.repository.clone(), revision, path, resolved)
+            }
+            ConfigSource::HttpRef(_) | ConfigSource::SecretRef(_) => {
+                return Err(InputProblem::Elsewhere("only gitRef is carried out".to_owned()));
+            }
+        };
+        let reason = match resolved {
+            Err(InputProblem::Elsewhere(reason)) => reason,
+            Ok(resolved) => return Ok(Some(resolved)),
+            Err(problem @ (InputProblem::Commit(_) | InputProblem::Retry(_))) => return Err(problem),
+        };
+        let url = self.repositories.shown_url(&repository, kind);
+        let (repository, revision, path) = (repository.as_str(), revision.as_str(), path.as_str());
+        let asked = Asked { kind, repository, url: url.as_deref(), revision, path };
+        // Without a place to ask, it is the manifests that changed.
+        let last = if url.is_some() || kind == InputKind::Secret { self.last.find(&asked).await } else { None };
+        let Some((record, tree)) = last else { return Err(InputProblem::Elsewhere(reason)) };
+        warn!(repository, revision, reason, "What was pinned last stays in use");
+        Ok(Some(ResolvedInput { record: PinnedInput { provider: provider.name.clone(), ..record.clone() }, tree }))
+    }
+
+    async fn resolve_git(
+        &mut self,
+        provider: &ConfigProvider,
         git_ref: &GitRef,
+        path: &str,
     ) -> Result<ResolvedInput, InputProblem> {
-        let path = literal_prefix(&git_ref.path).map_err(|problem| InputProblem::Commit(problem.to_string()))?;
         if git_ref.repository == SELF_REPOSITORY {
             let entries: Vec<(String, Entry)> = self
                 .snapshot
                 .entries
-                .range(path.clone()..)
-                .take_while(|(file, _)| file.starts_with(&path))
-                .filter(|(file, _)| is_at_or_below(file, &path))
+                .range(path.to_owned()..)
+                .take_while(|(file, _)| file.starts_with(path))
+                .filter(|(file, _)| is_at_or_below(file, path))
                 .map(|(file, entry)| (file.clone(), *entry))
                 .collect();
             let (mirror, commit) = (self.mirror, self.snapshot.commit.clone());
             let revision = "HEAD".to_owned();
-            return self.pin(mirror, provider, SELF_REPOSITORY, &revision, &commit, &path, entries).await;
+            return self.pin(mirror, provider, SELF_REPOSITORY, &revision, &commit, path, entries).await;
         }
         let elsewhere = |reason: String| InputProblem::Elsewhere(reason);
         let revision = git_ref.target_revision.clone().unwrap_or_default();
-        let url = match self.repositories.get(&git_ref.repository) {
-            Some(Ok(url)) => url.clone(),
-            Some(Err(reason)) => return Err(elsewhere(reason.clone())),
-            None => return Err(elsewhere(format!("Repository {:?} is not defined", git_ref.repository))),
-        };
+        let url = self.repositories.url(&git_ref.repository, InputKind::Git).map_err(elsewhere)?.to_owned();
         let key = (git_ref.repository.clone(), revision.clone());
         if !self.pinned.contains_key(&key) {
             let pinned = self.dependencies.pin(self.git, &git_ref.repository, &url, &revision).await;
@@ -106,17 +178,19 @@ impl InputReader<'_> {
         }
         let Pinned { mirror, commit } = self.pinned[&key].clone().map_err(elsewhere)?;
         let place = Mirror { git: self.git, path: &mirror };
-        let listed = place.git.list_tree(place.path, &commit, &path).await;
+        let listed = place.git.list_tree(place.path, &commit, path).await;
         let entries = listed.map_err(|e| elsewhere(format!("Repository {} at {revision}: {e}", git_ref.repository)))?;
         let entries =
             entries.into_iter().map(|entry| (entry.path, Entry { mode: entry.mode, oid: entry.oid })).collect();
-        let pinned = self.pin(place, provider, &git_ref.repository, &revision, &commit, &path, entries).await;
-        pinned.map_err(|problem| match problem {
+        let pinned = self.pin(place, provider, &git_ref.repository, &revision, &commit, path, entries).await;
+        let mut pinned = pinned.map_err(|problem| match problem {
             InputProblem::Commit(reason) => {
                 elsewhere(format!("Repository {} at {revision}: {reason}", git_ref.repository))
             }
             other @ (InputProblem::Elsewhere(_) | InputProblem::Retry(_)) => other,
-        })
+        })?;
+        pinned.record.url = Some(fleet_git::redact_url(&url));
+        Ok(pinned)
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is one column of what is kept")]
@@ -155,7 +229,10 @@ impl InputReader<'_> {
         let digest: Digest = tree_digest(&tree);
         let record = PinnedInput {
             provider: provider.name.clone(),
+            kind: InputKind::Git,
+            value: None,
             repository: repository.to_owned(),
+            url: None,
             revision: revision.to_owned(),
             commit: commit.to_string(),
             path: path.to_owned(),

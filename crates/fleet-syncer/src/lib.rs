@@ -19,13 +19,16 @@ mod leadership;
 mod lint_config;
 mod metrics;
 mod mirrors;
+mod pins;
 mod planning;
 mod progress;
 mod poll_notes;
 mod reconcile;
+mod repositories;
 mod revisions;
 mod snapshot;
 mod source;
+mod values;
 mod watch;
 mod work;
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use fleet_model::{Digest, Labels, OrgId, RenderedVersion};
 use fleet_render::ownership::{Ownership, SelectorIndex, decide_owner, labels_in_force};
-use fleet_render::{InputKey, Subject};
+use fleet_render::{InputKey, Problem, Subject};
 use fleet_store::{
     Channel, DeviceManifest, DeviceRow, DeviceScope, DeviceUpdate, FleetRow, PgConnection, StoreError, Ts,
-    device_manifests, devices_in_scope, insert_rendered, list_fleets, update_devices,
+    device_manifests, devices_in_scope, input_values, insert_rendered, list_fleets, update_devices, want_input_values,
 };
 use tracing::debug;
 
@@ -148,7 +148,9 @@ pub(crate) async fn reconcile_devices(
     .await?;
     let ready = ready_revisions(connection, org, wanted, fresh, cache).await?;
     laps.lap("revisions");
-    let mut draw = Draw { ready, force, drawn: HashMap::new() };
+    let missing = input_values(connection, org, None).await?;
+    let missing = missing.into_iter().map(|row| ((row.fleet, row.provider, row.value), row.reason)).collect();
+    let mut draw = Draw { ready, force, drawn: HashMap::new(), missing, wanted: BTreeSet::new() };
     let mut decided = decided;
     let mut updates = Vec::new();
     while !decided.is_empty() {
@@ -171,6 +173,11 @@ pub(crate) async fn reconcile_devices(
     laps.lap("rows");
     debug!(devices = outcome.devices, took = %laps, "Brought devices in line");
     outcome.renders = draw.drawn.len();
+    let wanted: Vec<_> = std::mem::take(&mut draw.wanted).into_iter().collect();
+    if !wanted.is_empty() && want_input_values(connection, org, &wanted).await? {
+        // The source of the fleet has them looked up.
+        Channel::Sources.notify(connection, "").await?;
+    }
     if outcome.rows > 0 {
         Channel::Devices.notify(connection, "").await?;
     }
@@ -183,7 +190,14 @@ struct Draw {
     force: bool,
     /// Documents by revision and inputs: each is made once.
     drawn: HashMap<(String, String, InputKey), Result<Digest, String>>,
+    /// Values of placeholders for which nothing is pinned, and why.
+    missing: HashMap<Value, Option<String>>,
+    /// Those that nobody has looked up yet.
+    wanted: BTreeSet<Value>,
 }
+
+/// Fleet, provider and value.
+type Value = (String, String, String);
 
 /// What has to be written for some devices.
 #[derive(Default)]
@@ -224,12 +238,27 @@ impl Draw {
         };
         let subject = Subject { name: &device.name, labels: &decision.labels };
         let key = (owner.clone(), revision.clone(), ready.revision.prepared.input_key(&subject));
+        let (missing, wanted) = (&self.missing, &mut self.wanted);
         let result = self.drawn.entry(key).or_insert_with(|| match ready.revision.prepared.render(&subject) {
             Ok(document) => {
                 documents.push((document.digest, document.body));
                 Ok(document.digest)
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                let mut sentence = error.to_string();
+                if let (Problem::ValueNotPinned { value, .. }, Some(provider)) = (&*error.problem, error.place.provider)
+                {
+                    let value = (owner.clone(), provider, value.clone());
+                    match missing.get(&value) {
+                        Some(Some(reason)) => sentence = format!("{sentence}: {reason}"),
+                        Some(None) => {}
+                        None => {
+                            wanted.insert(value);
+                        }
+                    }
+                }
+                Err(sentence)
+            }
         });
         match result {
             Ok(digest) => Drawn::Document {

@@ -59,6 +59,7 @@ impl RevisionCache {
 pub(crate) fn input_facts(input: &PinnedInput) -> InputFacts {
     InputFacts {
         provider: input.provider.clone(),
+        value: input.value.clone(),
         repository: input.repository.clone(),
         revision: input.revision.clone(),
         commit: input.commit.clone(),
@@ -123,7 +124,7 @@ fn prepare(row: RevisionRow, trees: &HashMap<Digest, Vec<TreeContent>>) -> Resul
             content: Arc::clone(&file.content),
         };
         let tree = PinnedTree::new(files.iter().map(file).collect()).map_err(|problem| problem.to_string())?;
-        pinned.insert(input.provider.clone(), tree);
+        pinned.insert_value(input.provider.clone(), input.value.clone(), tree);
     }
     let spec: DeviceSpec = serde_json::from_value(template)
         .map_err(|error| format!("revision {name} of {owner} cannot be read: {error}"))?;

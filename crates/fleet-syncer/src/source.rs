@@ -9,7 +9,7 @@ use fleet_lint::{TreeReport, check_tree, codes, has_errors};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, Manifest};
 use fleet_runtime::Clock;
 use fleet_store::{
-    Lease, NewEvent, Observation, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, clear_hold,
+    Lease, NewEvent, Observation, PinnedInput, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, clear_hold, input_values,
     manifest_documents, record_commit, record_event, record_observation, source_dependencies, source_has_problems,
 };
 use jiff::Timestamp;
@@ -29,10 +29,13 @@ use crate::laps::Laps;
 use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
 use crate::mirrors::{Heard, Mirrors, SharedMirror};
+use crate::pins::LastPins;
 use crate::planning::blocking;
 use crate::poll_notes::PollNotes;
+use crate::repositories::Repositories;
 use crate::revisions::RevisionCache;
 use crate::snapshot::{Mirror, Snapshot, is_about_the_commit};
+use crate::values::{Subjects, any_value, device_labels};
 
 /// The most findings that are kept of one commit.
 const MAX_DIAGNOSTICS: usize = 500;
@@ -452,31 +455,30 @@ impl Source {
         if !self.only_waits && source_has_problems(&mut transaction, org, name).await? {
             return Ok(true);
         }
+        if !input_values(&mut transaction, org, Some(name)).await?.is_empty() {
+            return Ok(true);
+        }
         if used.is_empty() {
             self.quiet_since = Some(shared.clock.now());
             return Ok(false);
         }
-        let urls = self.stored_urls(&mut transaction, true).await?;
+        let repositories = self.stored_repositories(&mut transaction, true).await?;
         drop(transaction);
-        for (repository, revision, commit) in used {
-            match urls.get(&repository) {
-                Some(Ok(url)) => {
-                    if shared.dependencies.moved(&shared.git, &repository, url, &revision, &commit).await {
-                        return Ok(true);
-                    }
-                }
-                // It was redefined or removed: find out what that means for the fleets.
-                Some(Err(_)) | None => return Ok(true),
+        for PinnedInput { repository, revision, commit, kind, .. } in used {
+            // It was redefined or removed: find out what that means for the fleets.
+            let Ok(url) = repositories.url(&repository, kind) else { return Ok(true) };
+            if shared.dependencies.moved(&shared.git, &repository, url, &revision, &commit).await {
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
-    async fn stored_urls(
+    async fn stored_repositories(
         &self,
         connection: &mut fleet_store::PgConnection,
         with_own: bool,
-    ) -> Result<HashMap<String, Result<String, String>>, StoreError> {
+    ) -> Result<Repositories, StoreError> {
         let stored = manifest_documents(connection, self.shared.config.org, Kind::Repository, None).await?;
         let manifests: Vec<Manifest> = stored
             .into_iter()
@@ -484,7 +486,9 @@ impl Source {
             .filter(|stored| with_own || stored.source != self.definition.name)
             .filter_map(|stored| Manifest::from_document(Kind::Repository, stored.document).ok())
             .collect();
-        Ok(desired::repository_urls(manifests.iter(), self.shared.config.allow_local_repositories))
+        let mut repositories = Repositories::default();
+        repositories.add(manifests.iter(), self.shared.config.allow_local_repositories);
+        Ok(repositories)
     }
 
     async fn build(
@@ -494,21 +498,29 @@ impl Source {
         mirror: Mirror<'_>,
     ) -> Result<Result<Desired, Vec<Diagnostic>>, RunError> {
         let shared = Arc::clone(&self.shared);
+        let (org, name) = (shared.config.org, &self.definition.name);
+        let own = || report.manifests.iter().map(fleet_lint::PlacedManifest::manifest);
         let mut transaction = shared.store.begin().await?;
-        let mut repositories = self.stored_urls(&mut transaction, false).await?;
+        let mut repositories = self.stored_repositories(&mut transaction, false).await?;
+        let subjects = match any_value(own()) {
+            true => Subjects::read(&mut transaction, org, name, device_labels(own())).await?,
+            false => Subjects::nobody(&mut transaction, org, name).await?,
+        };
         drop(transaction);
-        let own = report.manifests.iter().map(fleet_lint::PlacedManifest::manifest);
-        repositories.extend(desired::repository_urls(own, shared.config.allow_local_repositories));
+        let last = LastPins::read(&shared.store, org, name).await?;
+        repositories.add(own(), shared.config.allow_local_repositories);
         let mut reader = InputReader {
             git: &shared.git,
             mirror,
             snapshot,
             dependencies: &shared.dependencies,
             repositories: &repositories,
+            subjects: &subjects,
+            last: &last,
             contents: &mut self.contents,
             pinned: HashMap::new(),
         };
-        match desired::build(report, &self.definition.name, &mut reader).await {
+        match desired::build(report, name, &mut reader).await {
             Ok(desired) => Ok(Ok(desired)),
             Err(BuildError::Refused(findings)) => Ok(Err(findings)),
             Err(BuildError::Retry(error)) => Err(error.into()),

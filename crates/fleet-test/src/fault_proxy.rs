@@ -190,6 +190,8 @@ impl Pipe<'_> {
             if count == 0 {
                 return if to.shutdown().await.is_ok() { End::Orderly } else { End::Cut };
             }
+            // Counted first, so that whoever has the bytes finds them counted.
+            self.counters.fetch_add(passed as u64, Ordering::SeqCst);
             if !self.pass_on(&buffer[..passed], &mut to).await {
                 return End::Cut;
             }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+pub(crate) const NGINX: [&str; 3] = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"];
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A running Git host. Serves every repository below its root, read-only.
@@ -27,7 +28,7 @@ pub struct GitServer {
 
 /// A process that leads a group of its own, since fcgiwrap works in children that outlive it.
 #[derive(Debug)]
-struct KilledOnDrop(Child);
+pub(crate) struct KilledOnDrop(Child);
 
 impl Drop for KilledOnDrop {
     fn drop(&mut self) {
@@ -67,7 +68,7 @@ impl GitServer {
             let (https_port, http_port) = (free_port()?, free_port()?);
             let config =
                 nginx_config(directory.path(), root, &programs.backend, (https_port, http_port), credentials.is_some());
-            match start_nginx(&programs, directory.path(), &config, https_port) {
+            match start_nginx(&programs.nginx, directory.path(), &config, https_port) {
                 Ok(nginx) => {
                     return Ok(Self {
                         https_port,
@@ -135,7 +136,7 @@ impl GitServer {
 
 impl Programs {
     fn find() -> Result<Self> {
-        let nginx = first_of(&["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"]);
+        let nginx = first_of(&NGINX);
         let fcgiwrap = first_of(&["/usr/sbin/fcgiwrap", "/usr/bin/fcgiwrap", "/usr/local/sbin/fcgiwrap"]);
         let backend = first_of(&["/usr/lib/git-core/git-http-backend", "/usr/libexec/git-core/git-http-backend"]);
         match (nginx, fcgiwrap, backend) {
@@ -158,11 +159,11 @@ impl Programs {
     }
 }
 
-fn first_of(paths: &[&str]) -> Option<PathBuf> {
+pub(crate) fn first_of(paths: &[&str]) -> Option<PathBuf> {
     paths.iter().map(PathBuf::from).find(|path| path.is_file())
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
@@ -201,11 +202,11 @@ fn start_fcgiwrap(programs: &Programs, directory: &Path) -> Result<KilledOnDrop>
     Ok(child)
 }
 
-fn start_nginx(programs: &Programs, directory: &Path, config: &str, port: u16) -> Result<KilledOnDrop> {
+pub(crate) fn start_nginx(nginx: &Path, directory: &Path, config: &str, port: u16) -> Result<KilledOnDrop> {
     let file = directory.join("nginx.conf");
     fs::write(&file, config)?;
     let log = directory.join("error.log");
-    let child = Command::new(&programs.nginx)
+    let child = Command::new(nginx)
         .arg("-c")
         .arg(&file)
         .arg("-p")

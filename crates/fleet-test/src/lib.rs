@@ -6,6 +6,7 @@
 
 mod bad_hosts;
 mod fault_proxy;
+pub mod file_server;
 mod git_repo;
 pub mod git_server;
 mod logged;

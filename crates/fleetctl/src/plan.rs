@@ -100,14 +100,15 @@ pub(crate) fn run(args: &PlanArgs, connection: &Connection, io: &mut Io<'_>) -> 
         None => place.load_checkout(base.as_ref())?,
     };
     show_remarks(&head, io)?;
-    let after = state::build(&head, base.as_ref().and_then(|tree| tree.lint_config.as_deref()), &clones);
+    let after = state::build(&head, base.as_ref().and_then(|tree| tree.lint_config.as_deref()), &clones, &Vec::new());
     if show_errors(&after.findings, io)? > 0 {
         return Ok(Outcome::Negative);
     }
+    remarks.extend(after.remarks);
     let (mut current, mut incoming) = (State::default(), after.state);
     let mut policy = limits::Found::default();
     if let Some(tree) = &base {
-        let before = state::build(tree, None, &clones);
+        let before = state::build(tree, None, &clones, &Vec::new());
         if has_errors(&before.findings) {
             remarks.push(format!(
                 "{} has errors, so the service does not apply it; what devices have now may come from an earlier commit",

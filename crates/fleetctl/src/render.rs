@@ -93,9 +93,14 @@ pub(crate) fn run(args: &RenderArgs, io: &mut Io<'_>) -> anyhow::Result<Outcome>
         None => place.load_checkout(None)?,
     };
     show_remarks(&tree, io)?;
-    let built = state::build(&tree, None, &clones);
+    let given: Labels = args.labels.iter().cloned().collect();
+    let thought = args.devices.iter().map(|name| (name.clone(), given.clone())).collect();
+    let built = state::build(&tree, None, &clones, &thought);
     if show_errors(&built.findings, io)? > 0 {
         return Ok(Outcome::Negative);
+    }
+    for remark in &built.remarks {
+        writeln!(io.err, "note: {}", one_line(remark))?;
     }
     let inventory = inventory(args, &built.state)?;
     let mut output = output::Output::begin(args)?;

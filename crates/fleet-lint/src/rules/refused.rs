@@ -30,8 +30,6 @@ enum When {
     Is(&'static str),
     /// When it is there in a Git repository.
     GivenForGit,
-    /// When it has placeholders.
-    HasPlaceholder,
 }
 
 /// What a row says.
@@ -79,7 +77,6 @@ const TABLE: &[Row] = &[
     waits(Kind::Fleet, "/spec/template/spec/applications/*/volumes/*/image/catalogItemRef", When::Given),
     waits(Kind::Fleet, "/spec/template/spec/config/*/httpRef", When::Given),
     waits(Kind::Fleet, "/spec/template/spec/config/*/secretRef", When::Given),
-    waits(Kind::Fleet, "/spec/template/spec/config/*/gitRef/targetRevision", When::HasPlaceholder),
     waits(Kind::Device, "/spec/os/catalogItemRef", When::Given),
     waits(Kind::Device, "/spec/applications/*/catalogItemRef", When::Given),
     waits(Kind::Device, "/spec/applications/*/volumes/*/image/catalogItemRef", When::Given),
@@ -164,11 +161,9 @@ pub(crate) fn refused_fields(document: &Document<'_, '_>, kind: Kind, value: &Va
 
 /// Where the row applies to a field, when it does.
 fn applies(when: When, document: &Document<'_, '_>, pointer: &str, field: &Value) -> Option<Span> {
-    let text = field.as_str();
     match when {
         When::Given | When::GivenForGit => (!field.is_null()).then(|| document.key_span(pointer)),
         When::Is(value) => (field == value).then(|| document.value_span(pointer)),
-        When::HasPlaceholder => text.is_some_and(|text| text.contains("{{")).then(|| document.value_span(pointer)),
     }
 }
 
@@ -176,7 +171,6 @@ fn described(when: When, name: &str) -> String {
     match when {
         When::Given | When::GivenForGit => format!("`{name}`"),
         When::Is(value) => format!("`{name}: {value}`"),
-        When::HasPlaceholder => format!("placeholders in `{name}`"),
     }
 }
 

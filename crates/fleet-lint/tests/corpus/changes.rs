@@ -186,7 +186,7 @@ pub(crate) const FLEET_CHANGES: &[Change] = &[
             "            repository: .\n",
             "            repository: a\n            targetRevision: \"{{ .metadata.name }}\"\n",
         ),
-        &[("SB0401", 17, 29)],
+        &[],
     ),
     ("path out of the repository", ("path: config/kiosk", "path: ../kiosk"), &[("SB0414", 17, 19)]),
     (

@@ -119,7 +119,7 @@ spec:
         - name: branch
           gitRef:
             repository: shared
-            targetRevision: «SB0401»\"{{ .metadata.labels.stage }}\"
+            targetRevision: \"{{ .metadata.labels.stage }}\"
             path: etc
         - name: more
           inline: [{path: /etc/more, content: x}]

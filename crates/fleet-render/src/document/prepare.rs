@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fleet_model::{ConfigSource, ContentEncoding, DeviceSpec, FileSpec, GitRef, OsSpec};
+use fleet_model::{ConfigSource, ContentEncoding, DeviceSpec, FileSpec, GitRef, OsSpec, SecretRef};
 use serde_json::Value;
 
 use super::applications::{self, ApplicationPlan};
+use super::paths::OwnerProblem;
+use super::pinned::{Lands, PinnedPlan};
 use super::problem::{Place, PrepareError, Problem, RenderError};
-use super::tree::{PinnedInputs, PinnedTree};
+use super::tree::{PinnedInputs, PinnedTrees};
 use super::{MAX_INLINE_BYTES, Prepared, check_device_path, check_owner, literal_prefix, paths, resolve};
 use crate::canonical;
 use crate::template::{Inputs, Template};
@@ -42,7 +44,7 @@ pub(super) struct Provider {
 #[derive(Clone)]
 pub(super) enum Source {
     Inline(Vec<InlineFile>),
-    Git(GitPlan),
+    Pinned(PinnedPlan),
 }
 
 #[derive(Clone)]
@@ -59,14 +61,6 @@ pub(super) enum Content {
     Text(Template),
     /// Not UTF-8, so nothing to evaluate.
     Bytes(Vec<u8>),
-}
-
-#[derive(Clone)]
-pub(super) struct GitPlan {
-    pub(super) path: Template,
-    /// Normalised; nothing outside it can be selected.
-    pub(super) prefix: String,
-    pub(super) tree: PinnedTree,
 }
 
 #[derive(Clone)]
@@ -106,12 +100,15 @@ impl Prepared {
             }
             let source = match &provider.source {
                 ConfigSource::Inline(files) => Source::Inline(at.inline(files)?),
-                ConfigSource::GitRef(git) => Source::Git(at.git(git, pinned.remove(&provider.name))?),
-                ConfigSource::HttpRef(_) => {
-                    return Err(at.place("/httpRef").fails(Problem::Unsupported("httpRef")).into());
+                ConfigSource::GitRef(git) => {
+                    at.pinned(at.git(git)?, &provider.source, &git.repository, pinned.take(&provider.name))?
                 }
-                ConfigSource::SecretRef(_) => {
-                    return Err(at.place("/secretRef").fails(Problem::Unsupported("secretRef")).into());
+                ConfigSource::HttpRef(http) => {
+                    let lands = Lands::Http { path: at.device_path("/httpRef/filePath", &http.file_path)? };
+                    at.pinned(lands, &provider.source, &http.repository, pinned.take(&provider.name))?
+                }
+                ConfigSource::SecretRef(secret) => {
+                    at.pinned(at.secret(secret)?, &provider.source, "", pinned.take(&provider.name))?
                 }
             };
             providers.push(Provider { name: provider.name.clone(), source });
@@ -141,7 +138,7 @@ impl Prepared {
     fn paths_are_literal(&self) -> bool {
         self.providers.iter().all(|provider| match &provider.source {
             Source::Inline(files) => files.iter().all(|file| file.path.is_literal()),
-            Source::Git(plan) => plan.path.is_literal(),
+            Source::Pinned(plan) => plan.is_literal(),
         })
     }
 }
@@ -174,7 +171,7 @@ fn all_inputs(providers: &[Provider], applications: &[ApplicationPlan], os: &OsP
     }
     for provider in providers {
         match &provider.source {
-            Source::Git(plan) => inputs.merge(plan.path.inputs()),
+            Source::Pinned(plan) => plan.add_inputs(&mut inputs),
             Source::Inline(files) => {
                 for file in files {
                     inputs.merge(file.path.inputs());
@@ -217,9 +214,7 @@ impl At<'_> {
             return Err(field("mode").fails(Problem::Mode(mode)));
         }
         let owner = |name: &str, owner: &Option<String>| {
-            let owner = owner.as_deref().filter(|owner| !owner.is_empty()).unwrap_or("root");
-            check_owner(owner).map_err(|problem| field(name).fails(problem))?;
-            Ok(owner.to_owned())
+            owner_or_root(owner.as_deref()).map_err(|problem| field(name).fails(problem))
         };
         Ok(InlineFile { path, content, mode, user: owner("user", user)?, group: owner("group", group)? })
     }
@@ -231,19 +226,52 @@ impl At<'_> {
         }
     }
 
-    fn git(&self, git: &GitRef, tree: Option<PinnedTree>) -> Result<GitPlan, RenderError> {
-        let revision = git.target_revision.as_deref().unwrap_or_default();
-        if self.dialect == Dialect::Template && revision.contains("{{") {
-            let problem = Problem::Unsupported("a placeholder in targetRevision");
-            return Err(self.place("/gitRef/targetRevision").fails(problem));
-        }
+    fn git(&self, git: &GitRef) -> Result<Lands, RenderError> {
         let field = || self.place("/gitRef/path");
         let path = self.dialect.parse(&git.path).map_err(|problem| field().fails(problem))?;
         let prefix = if path.is_literal() { paths::normalise(&git.path) } else { literal_prefix(&git.path) };
         let prefix = prefix.map_err(|problem| field().fails(problem))?;
-        let tree = tree.ok_or_else(|| self.place("/gitRef").fails(Problem::NotPinned))?;
-        Ok(GitPlan { path, prefix, tree })
+        Ok(Lands::Git { path, prefix })
     }
+
+    fn secret(&self, secret: &SecretRef) -> Result<Lands, RenderError> {
+        let SecretRef { name: _, namespace: _, mount_path, user, group } = secret;
+        // The root is a directory, too.
+        let directory = match mount_path.as_str() {
+            "/" => Template::literal(mount_path),
+            other => self.device_path("/secretRef/mountPath", other)?,
+        };
+        let owner = |name: &str, owner: &Option<String>| {
+            let place = || self.place(&format!("/secretRef/{name}"));
+            owner_or_root(owner.as_deref()).map_err(|problem| place().fails(problem))
+        };
+        Ok(Lands::Secret { directory, user: owner("user", user)?, group: owner("group", group)? })
+    }
+
+    fn device_path(&self, field: &str, path: &str) -> Result<Template, RenderError> {
+        let path = self.dialect.parse(path).map_err(|problem| self.place(field).fails(problem))?;
+        if path.is_literal() {
+            check_device_path(path.source()).map_err(|problem| self.place(field).fails(problem))?;
+        }
+        Ok(path)
+    }
+
+    fn pinned(
+        &self,
+        lands: Lands,
+        source: &ConfigSource,
+        from: &str,
+        trees: PinnedTrees,
+    ) -> Result<Source, RenderError> {
+        let field = lands.value_field();
+        let plan = PinnedPlan::new(lands, source, from, self.dialect, trees);
+        plan.map(Source::Pinned).map_err(|problem| self.place(field).fails(problem))
+    }
+}
+
+fn owner_or_root(owner: Option<&str>) -> Result<String, OwnerProblem> {
+    let owner = owner.filter(|owner| !owner.is_empty()).unwrap_or("root");
+    check_owner(owner).map(|()| owner.to_owned())
 }
 
 /// The bytes that a manifest writes in some encoding.

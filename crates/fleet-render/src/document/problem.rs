@@ -45,15 +45,30 @@ pub enum Problem {
     /// The content of an inline file.
     #[error("the content has {0} bytes; at most {MAX_INLINE_BYTES} are allowed in an inline file")]
     LargeContent(usize),
-    /// Something valid that the service does not carry out yet.
-    #[error("{0} is not supported yet: the service does not fetch it, and devices keep what they have")]
-    Unsupported(&'static str),
     /// Two providers have one name.
     #[error("another provider has the same name")]
     DuplicateProvider,
-    /// No files were handed in for a `gitRef` provider.
-    #[error("the files of the repository are not pinned")]
+    /// No files were handed in for a provider.
+    #[error("the files of the provider are not pinned")]
     NotPinned,
+    /// No files were handed in for the value that placeholders give.
+    #[error("{what} {value:?}{} is not pinned yet", of_repository(.repository))]
+    ValueNotPinned {
+        /// `revision`, `suffix` or `secret`.
+        what: &'static str,
+        /// The value for this device.
+        value: String,
+        /// The name of the Repository; empty for secrets.
+        repository: String,
+    },
+    /// A value of placeholders that can mean nothing.
+    #[error("the {what} is {value:?} for this device, which cannot be; check its labels")]
+    Value {
+        /// `revision`, `suffix` or `secret`.
+        what: &'static str,
+        /// The value for this device, cut after 200 characters.
+        value: String,
+    },
     /// A `gitRef` path that selects no file.
     #[error("path {path:?} selects no file at the pinned commit")]
     SelectsNothing {
@@ -105,6 +120,10 @@ pub enum Problem {
     /// Too large.
     #[error("the document is larger than {MAX_BODY_BYTES} bytes")]
     TooLarge,
+}
+
+fn of_repository(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" of Repository {name}") }
 }
 
 /// Why a specification cannot be prepared: it would fail for every device.

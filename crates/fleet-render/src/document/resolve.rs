@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 
 use super::applications::{self, ResolvedApplication};
 use super::compose::check_image;
-use super::prepare::{Content, GitPlan, InlineFile, OsPlan, Provider, Source};
+use super::pinned::Lands;
+use super::prepare::{Content, InlineFile, OsPlan, Provider, Source};
 use super::problem::{Place, Problem, RenderError};
+use super::tree::PinnedTree;
 use super::{MAX_BODY_BYTES, MAX_FILES, Prepared, check_device_path, paths};
 use crate::template::{Subject, Template};
 
@@ -32,7 +34,7 @@ pub(crate) struct ResolvedFile<'p> {
     pub(crate) mode: u32,
     pub(crate) user: &'p str,
     pub(crate) group: &'p str,
-    /// Whether the content is a secret. No provider of secrets is carried out yet.
+    /// Whether the content is a secret and must not be shown.
     pub(crate) secret: bool,
 }
 
@@ -61,8 +63,13 @@ pub(super) fn layout(prepared: &Prepared, subject: Option<&Subject<'_>>) -> Resu
                     layout.insert(path.map_err(|problem| place(prepared, slot, "path").fails(problem))?, slot);
                 }
             }
-            Source::Git(plan) => select(plan, index, subject, &mut layout)
-                .map_err(|problem| Place::config(index, &provider.name, "/gitRef/path").fails(problem))?,
+            Source::Pinned(plan) => {
+                let at = |field: &str| Place::config(index, &provider.name, field);
+                let (start, tree) =
+                    plan.tree(subject).map_err(|problem| at(plan.lands.value_field()).fails(problem))?;
+                select(&plan.lands, start, tree, index, subject, &mut layout)
+                    .map_err(|problem| at(plan.lands.field()).fails(problem))?;
+            }
         }
         if layout.len() > MAX_FILES {
             return Err(Place::of("/config").fails(Problem::TooManyFiles));
@@ -78,28 +85,48 @@ pub(super) fn layout(prepared: &Prepared, subject: Option<&Subject<'_>>) -> Resu
     Ok(layout)
 }
 
-/// Adds the files that a `gitRef` selects.
-fn select(plan: &GitPlan, provider: usize, subject: Option<&Subject<'_>>, layout: &mut Layout) -> Result<(), Problem> {
-    let written = text(&plan.path, subject)?;
-    if !plan.path.is_literal() && has_empty_part(&written, plan.path.source()) {
-        return Err(Problem::EmptyPart { path: written.into_owned() });
-    }
-    let path = paths::normalise(&written)?;
-    let inside = plan.prefix.is_empty()
-        || path.strip_prefix(plan.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    if !inside {
-        return Err(Problem::OutsidePrefix { path, prefix: plan.prefix.clone() });
-    }
-    let mut found = false;
-    for (path, file, _) in plan.tree.select(&path) {
+/// Adds the files that a provider gives from its tree, whose first file has the number `start`.
+fn select(
+    lands: &Lands,
+    start: usize,
+    tree: &PinnedTree,
+    provider: usize,
+    subject: Option<&Subject<'_>>,
+    layout: &mut Layout,
+) -> Result<(), Problem> {
+    let written = text(lands.template(), subject)?;
+    let mut add = |path: String, file: usize| {
         check_device_path(&path)?;
-        layout.insert(path, Slot { provider, file });
-        found = true;
-        if layout.len() > MAX_FILES {
-            return Err(Problem::TooManyFiles);
+        layout.insert(path, Slot { provider, file: start + file });
+        if layout.len() > MAX_FILES { Err(Problem::TooManyFiles) } else { Ok(()) }
+    };
+    match lands {
+        Lands::Git { path: template, prefix } => {
+            if !template.is_literal() && has_empty_part(&written, template.source()) {
+                return Err(Problem::EmptyPart { path: written.into_owned() });
+            }
+            let path = paths::normalise(&written)?;
+            let inside = prefix.is_empty()
+                || path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            if !inside {
+                return Err(Problem::OutsidePrefix { path, prefix: prefix.clone() });
+            }
+            let mut found = false;
+            for (path, file, _) in tree.select(&path) {
+                add(path, file)?;
+                found = true;
+            }
+            if found { Ok(()) } else { Err(Problem::SelectsNothing { path: written.into_owned() }) }
+        }
+        Lands::Http { .. } => {
+            let last = tree.files().len().checked_sub(1).ok_or(Problem::NotPinned)?;
+            add(written.into_owned(), last)
+        }
+        Lands::Secret { .. } => {
+            let directory = written.strip_suffix('/').filter(|_| written.len() == 1).unwrap_or(&written);
+            tree.files().iter().enumerate().try_for_each(|(at, file)| add(format!("{directory}/{}", file.path), at))
         }
     }
-    if found { Ok(()) } else { Err(Problem::SelectsNothing { path: written.into_owned() }) }
 }
 
 /// Whether substitution made an empty part: `sites/{{ … }}/etc` must not quietly mean `sites/etc`.
@@ -125,7 +152,7 @@ fn place(prepared: &Prepared, slot: Slot, field: &str) -> Place {
     let Provider { name, source } = &prepared.providers[slot.provider];
     match source {
         Source::Inline(_) => Place::config(slot.provider, name, &format!("/inline/{}/{field}", slot.file)),
-        Source::Git(_) => Place::config(slot.provider, name, "/gitRef/path"),
+        Source::Pinned(plan) => Place::config(slot.provider, name, plan.lands.field()),
     }
 }
 
@@ -172,10 +199,18 @@ fn files<'p>(
 ) -> Result<Vec<ResolvedFile<'p>>, RenderError> {
     let mut files = Vec::with_capacity(paths.len());
     for (path, slot) in paths {
+        let mut secret = false;
         let (content, mode, user, group) = match &prepared.providers[slot.provider].source {
-            Source::Git(plan) => {
-                let file = &plan.tree.files()[slot.file];
-                (Cow::Borrowed(&*file.content), file.mode, "root", "root")
+            Source::Pinned(plan) => {
+                let file = plan.file(slot.file);
+                let (user, group) = match &plan.lands {
+                    Lands::Git { .. } | Lands::Http { .. } => ("root", "root"),
+                    Lands::Secret { user, group, .. } => {
+                        secret = true;
+                        (user.as_str(), group.as_str())
+                    }
+                };
+                (Cow::Borrowed(&*file.content), file.mode, user, group)
             }
             Source::Inline(files) => {
                 let InlineFile { content, mode, user, group, .. } = &files[slot.file];
@@ -192,7 +227,7 @@ fn files<'p>(
             }
         };
         budget.take(content.len(), "/config")?;
-        files.push(ResolvedFile { path, slot, content, mode, user, group, secret: false });
+        files.push(ResolvedFile { path, slot, content, mode, user, group, secret });
     }
     Ok(files)
 }

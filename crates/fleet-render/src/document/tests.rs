@@ -1,6 +1,5 @@
 //! Claims about rendered documents.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -28,7 +27,7 @@ fn tree(files: &[(&str, &[u8])]) -> PinnedTree {
 }
 
 fn pinned(files: &[(&str, &[u8])]) -> PinnedInputs {
-    BTreeMap::from([("git".to_owned(), tree(files))])
+    PinnedInputs::from_iter([("git".to_owned(), tree(files))])
 }
 
 fn inline(files: Value) -> DeviceSpec {
@@ -88,7 +87,7 @@ fn a_document_is_this_text() {
             ]}
         ]
     }));
-    let pins = BTreeMap::from([(
+    let pins = PinnedInputs::from_iter([(
         "base".to_owned(),
         tree(&[("sites/berlin/usr/bin/run", b"#!/bin/sh\n"), ("sites/berlin/etc/site", b"BER"), ("sites/rome/x", b"")]),
     )]);
@@ -99,7 +98,10 @@ fn a_document_is_this_text() {
 #[test]
 fn an_empty_specification_has_an_empty_list_of_providers() {
     for empty in [json!({}), json!({"config": []}), json!({"config": [{"name": "a", "inline": []}]})] {
-        assert_eq!(render(&Prepared::new(&spec(empty), BTreeMap::new()).unwrap(), &[]).unwrap(), r#"{"config":[]}"#);
+        assert_eq!(
+            render(&Prepared::new(&spec(empty), PinnedInputs::new()).unwrap(), &[]).unwrap(),
+            r#"{"config":[]}"#
+        );
     }
 }
 
@@ -123,7 +125,8 @@ fn the_later_provider_wins() {
 #[test]
 fn base64_contents_survive_with_plus_slash_and_padding() {
     let file = |content: &str| inline(json!([{"path": "/f", "content": content, "contentEncoding": "base64"}]));
-    let out = |content: &str| render(&Prepared::new(&file(content), BTreeMap::new()).unwrap(), &[("a", "x")]).unwrap();
+    let out =
+        |content: &str| render(&Prepared::new(&file(content), PinnedInputs::new()).unwrap(), &[("a", "x")]).unwrap();
     assert_eq!(files(&out("+/8="))[0].1, [0xfb, 0xff]);
     assert!(out("+/8=").contains(r#""content":"+/8=","contentEncoding":"base64""#));
     assert!(out("+/\n8=\r\n").contains(r#""content":"+/8=""#));
@@ -132,7 +135,7 @@ fn base64_contents_survive_with_plus_slash_and_padding() {
     // A NUL byte.
     assert!(out("AA==").contains(r#""content":"AA==","contentEncoding":"base64""#));
     for bad in ["+/8", "-_8=", "a", "+/9="] {
-        refuses(&file(bad), BTreeMap::new(), "not base64");
+        refuses(&file(bad), PinnedInputs::new(), "not base64");
     }
 }
 
@@ -183,7 +186,8 @@ fn a_placeholder_cannot_lead_outside_the_pinned_prefix() {
 #[test]
 fn paths_are_checked_again_after_substitution() {
     let prepared =
-        Prepared::new(&inline(json!([{"path": "/{{ .metadata.labels.p }}", "content": ""}])), BTreeMap::new()).unwrap();
+        Prepared::new(&inline(json!([{"path": "/{{ .metadata.labels.p }}", "content": ""}])), PinnedInputs::new())
+            .unwrap();
     assert!(render(&prepared, &[("p", "etc/x")]).is_ok());
     for bad in ["../etc/x", "var/lib/flightctl/x", "etc/fleet-agent/certs", "a:b", "", "a//b", "a\nb"] {
         let error = render(&prepared, &[("p", bad)]).unwrap_err();
@@ -195,7 +199,7 @@ fn paths_are_checked_again_after_substitution() {
 #[test]
 fn an_image_is_checked_after_substitution() {
     let template = spec(json!({"os": {"image": "q.io/os:{{ .metadata.labels.tag }}"}}));
-    let prepared = Prepared::new(&template, BTreeMap::new()).unwrap();
+    let prepared = Prepared::new(&template, PinnedInputs::new()).unwrap();
     assert_eq!(render(&prepared, &[("tag", "1")]).unwrap(), r#"{"config":[],"os":{"image":"q.io/os:1"}}"#);
     assert_eq!(render(&prepared, &[("tag", "")]).unwrap_err().place.pointer, "/os/image");
 }
@@ -205,9 +209,9 @@ fn a_file_that_is_also_a_directory_is_refused() {
     let template = inline(json!([
         {"path": "/etc/a", "content": ""}, {"path": "/etc/a-b", "content": ""}, {"path": "/etc/a/b", "content": ""}
     ]));
-    refuses(&template, BTreeMap::new(), "/etc/a/b needs /etc/a to be a directory");
+    refuses(&template, PinnedInputs::new(), "/etc/a/b needs /etc/a to be a directory");
     let template = inline(json!([{"path": "/etc/a", "content": ""}, {"path": "/etc/ab/c", "content": ""}]));
-    assert!(Prepared::new(&template, BTreeMap::new()).is_ok());
+    assert!(Prepared::new(&template, PinnedInputs::new()).is_ok());
 }
 
 #[test]
@@ -217,7 +221,7 @@ fn what_no_device_could_have_is_refused_at_once() {
         file.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         inline(json!([file]))
     };
-    let none = BTreeMap::new;
+    let none = PinnedInputs::new;
     refuses(&file(json!({"path": "/var/lib/flightctl/x"})), none(), "belongs to the device's agent");
     refuses(&file(json!({"mode": 0o10000})), none(), "mode 4096");
     refuses(&file(json!({"user": "a b"})), none(), "owner");
@@ -229,11 +233,15 @@ fn what_no_device_could_have_is_refused_at_once() {
         ("httpRef", json!({"repository": "r", "filePath": "/a"})),
         ("secretRef", json!({"name": "s", "namespace": "n", "mountPath": "/a"})),
     ] {
-        let expected = format!("(/config/0/{kind}): {kind} is not supported yet");
-        refuses(&spec(json!({"config": [{"name": "p", kind: value}]})), none(), &expected);
+        refuses(
+            &spec(json!({"config": [{"name": "p", kind: value}]})),
+            none(),
+            "the files of the provider are not pinned",
+        );
     }
-    let revision = json!({"repository": ".", "path": "x", "targetRevision": "{{ .metadata.labels.a }}"});
-    refuses(&spec(json!({"config": [{"name": "git", "gitRef": revision}]})), pinned(&[]), "targetRevision");
+    let revision = json!({"repository": "apps", "path": "x", "targetRevision": "{{ range . }}"});
+    let unparsable = spec(json!({"config": [{"name": "git", "gitRef": revision}]}));
+    refuses(&unparsable, pinned(&[]), "(/config/0/gitRef/targetRevision): placeholder at byte");
     let twice = json!({"config": [{"name": "p", "inline": []}, {"name": "p", "inline": []}]});
     refuses(&spec(twice), none(), "same name");
 }
@@ -241,7 +249,7 @@ fn what_no_device_could_have_is_refused_at_once() {
 #[test]
 fn a_stand_alone_specification_has_no_placeholders() {
     let template = inline(json!([{"path": "/a", "content": "{{ .metadata.labels.no }}"}]));
-    let prepared = Prepared::stand_alone(&template, BTreeMap::new()).unwrap();
+    let prepared = Prepared::stand_alone(&template, PinnedInputs::new()).unwrap();
     assert_eq!(files(&render(&prepared, &[]).unwrap())[0].1, b"{{ .metadata.labels.no }}");
     assert!(prepared.inputs().is_empty());
 }
@@ -249,7 +257,7 @@ fn a_stand_alone_specification_has_no_placeholders() {
 #[test]
 fn files_and_bytes_of_a_document_are_bounded() {
     let many: Vec<Value> = (0..=MAX_FILES).map(|n| json!({"path": format!("/f{n}"), "content": ""})).collect();
-    refuses(&inline(Value::Array(many)), BTreeMap::new(), "more than 10000 files");
+    refuses(&inline(Value::Array(many)), PinnedInputs::new(), "more than 10000 files");
     let large = vec![b'x'; MAX_BODY_BYTES];
     let prepared = Prepared::new(&git("d"), pinned(&[("d/x", &large)])).unwrap();
     assert_eq!(*render(&prepared, &[]).unwrap_err().problem, Problem::TooLarge);
@@ -258,7 +266,8 @@ fn files_and_bytes_of_a_document_are_bounded() {
 #[test]
 fn devices_share_a_key_unless_they_differ_in_what_is_used() {
     let key = |content: &str, name: &str, pairs: &[(&str, &str)]| {
-        let prepared = Prepared::new(&inline(json!([{"path": "/a", "content": content}])), BTreeMap::new()).unwrap();
+        let prepared =
+            Prepared::new(&inline(json!([{"path": "/a", "content": content}])), PinnedInputs::new()).unwrap();
         prepared.input_key(&Subject { name, labels: &labels(pairs) })
     };
     assert_eq!(key("x", "one", &[("a", "1")]), key("x", "two", &[]));
@@ -275,7 +284,11 @@ fn a_digest_does_not_depend_on_the_order_of_keys() {
     let digest = |text: &str| {
         let template: DeviceSpec = serde_json::from_str(text).unwrap();
         let none = Labels::new();
-        Prepared::new(&template, BTreeMap::new()).unwrap().render(&Subject { name: "d", labels: &none }).unwrap().digest
+        Prepared::new(&template, PinnedInputs::new())
+            .unwrap()
+            .render(&Subject { name: "d", labels: &none })
+            .unwrap()
+            .digest
     };
     assert_eq!(
         digest(
@@ -289,7 +302,7 @@ fn a_digest_does_not_depend_on_the_order_of_keys() {
 
 #[test]
 fn contents_do_not_print() {
-    let prepared = Prepared::new(&inline(json!([{"path": "/a", "content": "hunter2"}])), BTreeMap::new()).unwrap();
+    let prepared = Prepared::new(&inline(json!([{"path": "/a", "content": "hunter2"}])), PinnedInputs::new()).unwrap();
     let rendered = prepared.render(&Subject { name: "d", labels: &Labels::new() }).unwrap();
     assert!(!format!("{rendered:?} {prepared:?} {:?}", tree(&[("a", b"hunter2")])).contains("hunter2"));
     assert!(!format!("{:?}", crate::Template::literal("hunter2")).contains("hunter2"));
@@ -319,7 +332,7 @@ proptest! {
             .enumerate()
             .map(|(n, content)| json!({"path": format!("/f{n}-{{{{ index .metadata.labels \"d\" }}}}"), "content": content}))
             .collect();
-        let prepared = Prepared::new(&inline(Value::Array(list)), BTreeMap::new()).unwrap();
+        let prepared = Prepared::new(&inline(Value::Array(list)), PinnedInputs::new()).unwrap();
         let mut seen = std::collections::HashMap::new();
         for (name, labels) in &devices {
             let subject = Subject { name, labels };
@@ -343,4 +356,55 @@ proptest! {
             prop_assert!(paths(&document).iter().all(|path| path.ends_with("/in")), "{}", document);
         }
     }
+}
+
+#[test]
+fn each_device_gets_the_files_of_its_own_value_and_others_wait() {
+    let template = spec(json!({"config": [{"name": "git", "gitRef": {
+        "repository": "apps", "targetRevision": "release-{{ .metadata.labels.ring }}", "path": "/d"
+    }}]}));
+    let mut pins = PinnedInputs::new();
+    pins.insert_value("git".to_owned(), Some("release-a".to_owned()), tree(&[("d/etc/v", b"a"), ("d/etc/x", b"")]));
+    pins.insert_value("git".to_owned(), Some("release-b".to_owned()), tree(&[("d/etc/v", b"b")]));
+    let prepared = Prepared::new(&template, pins).unwrap();
+    let document = |ring: &str| render(&prepared, &[("ring", ring)]);
+    assert_eq!(files(&document("a").unwrap()), [("/etc/v".to_owned(), b"a".to_vec()), ("/etc/x".to_owned(), vec![])]);
+    assert_eq!(files(&document("b").unwrap()), [("/etc/v".to_owned(), b"b".to_vec())]);
+    let error = document("c").unwrap_err();
+    assert_eq!(error.place.pointer, "/config/0/gitRef/targetRevision");
+    assert_eq!(error.problem.to_string(), "revision \"release-c\" of Repository apps is not pinned yet");
+    assert!(render(&prepared, &[]).unwrap_err().to_string().contains("no label \"ring\""));
+    let labels = labels(&[("ring", "b")]);
+    assert_eq!(prepared.value("git", &Subject { name: "d", labels: &labels }).as_deref(), Some("release-b"));
+}
+
+#[test]
+fn files_from_web_servers_and_secrets_land_where_the_manifest_says() {
+    let template = spec(json!({"config": [
+        {"name": "web", "httpRef": {"repository": "web", "filePath": "/etc/{{ .metadata.name }}.conf"}},
+        {"name": "keys", "secretRef": {"namespace": "ops", "name": "tls", "mountPath": "/etc/keys", "user": "svc"}},
+        {"name": "root", "secretRef": {"namespace": "ops", "name": "{{ .metadata.labels.s }}", "mountPath": "/"}}
+    ]}));
+    let mut pins = PinnedInputs::from_iter([
+        ("web".to_owned(), tree(&[("content", b"w")])),
+        ("keys".to_owned(), tree(&[("tls.crt", b"c"), ("tls.key", b"k")])),
+    ]);
+    pins.insert_value("root".to_owned(), Some("ops/one".to_owned()), tree(&[("top", b"t")]));
+    let prepared = Prepared::new(&template, pins).unwrap();
+    let labels = labels(&[("s", "one")]);
+    let outline = prepared.outline(&Subject { name: "dev1", labels: &labels }).unwrap();
+    let facts: Vec<(&str, &str, bool)> =
+        outline.files.iter().map(|(path, file)| (path.as_str(), file.user.as_str(), file.secret)).collect();
+    assert_eq!(
+        facts,
+        [
+            ("/etc/dev1.conf", "root", false),
+            ("/etc/keys/tls.crt", "svc", true),
+            ("/etc/keys/tls.key", "svc", true),
+            ("/top", "root", true),
+        ]
+    );
+    // A label cannot name a secret of another namespace.
+    let escape = render(&prepared, &[("s", "../other/one")]).unwrap_err().to_string();
+    assert!(escape.contains("which cannot be"), "{escape}");
 }

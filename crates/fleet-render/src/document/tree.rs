@@ -32,8 +32,42 @@ pub struct PinnedTree {
     files: Vec<PinnedFile>,
 }
 
-/// The pinned files of each `gitRef` provider, by the provider's name.
-pub type PinnedInputs = BTreeMap<String, PinnedTree>;
+/// The pinned files of providers whose files lie elsewhere, by the provider's name. Where placeholders decide what a
+/// device gets, there is one tree for each value of them, see [`InputValue`](super::InputValue).
+#[derive(Debug, Clone, Default)]
+pub struct PinnedInputs(BTreeMap<String, PinnedTrees>);
+
+/// The trees of one provider by value; `None` where no placeholder decides.
+pub(super) type PinnedTrees = BTreeMap<Option<String>, PinnedTree>;
+
+impl PinnedInputs {
+    /// Nothing is pinned.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the files of a provider that are the same for every device.
+    pub fn insert(&mut self, provider: String, tree: PinnedTree) {
+        self.insert_value(provider, None, tree);
+    }
+
+    /// Adds the files that devices with this value get; without a value as [`PinnedInputs::insert`].
+    pub fn insert_value(&mut self, provider: String, value: Option<String>, tree: PinnedTree) {
+        self.0.entry(provider).or_default().insert(value, tree);
+    }
+
+    pub(super) fn take(&mut self, provider: &str) -> PinnedTrees {
+        self.0.remove(provider).unwrap_or_default()
+    }
+}
+
+impl FromIterator<(String, PinnedTree)> for PinnedInputs {
+    fn from_iter<I: IntoIterator<Item = (String, PinnedTree)>>(trees: I) -> Self {
+        let mut pinned = Self::new();
+        trees.into_iter().for_each(|(provider, tree)| pinned.insert(provider, tree));
+        pinned
+    }
+}
 
 impl PinnedTree {
     /// Takes the files in any order.

@@ -6,9 +6,16 @@ use fleet_model::{LabelSelector, Labels};
 
 use super::sides::{Holder, Side, Want};
 use super::{Cause, InputFacts, Revision, State};
+use crate::template::Subject;
 
 /// What makes the document of a device change, sorted; never empty.
-pub(super) fn causes(before: Option<&Side<'_>>, after: &Side<'_>, current: &State, incoming: &State) -> Vec<Cause> {
+pub(super) fn causes(
+    name: &str,
+    before: Option<&Side<'_>>,
+    after: &Side<'_>,
+    current: &State,
+    incoming: &State,
+) -> Vec<Cause> {
     let Some(before) = before else { return vec![Cause::New] };
     let mut causes = BTreeSet::new();
     let changed = changed_keys(&before.labels, &after.labels);
@@ -37,7 +44,7 @@ pub(super) fn causes(before: Option<&Side<'_>>, after: &Side<'_>, current: &Stat
         if old.template != new.template {
             causes.insert(template(after.holder));
         }
-        causes.extend(inputs(old, new));
+        causes.extend(inputs((old, before), (new, after), name));
     }
     if causes.is_empty() {
         causes.insert(template(after.holder));
@@ -52,17 +59,24 @@ fn template(holder: Holder<'_>) -> Cause {
     }
 }
 
-/// Inputs with other files. The same files at another commit are the same.
-fn inputs(old: &Revision, new: &Revision) -> Vec<Cause> {
-    let by_provider = |revision: &'_ Revision| -> BTreeMap<String, InputFacts> {
-        revision.inputs.iter().map(|input| (input.provider.clone(), input.clone())).collect()
+/// Inputs with other files for this device. The same files at another commit are the same.
+fn inputs(old: (&Revision, &Side<'_>), new: (&Revision, &Side<'_>), name: &str) -> Vec<Cause> {
+    let by_provider = |(revision, side): (&'_ Revision, &Side<'_>)| -> BTreeMap<String, InputFacts> {
+        let subject = Subject { name, labels: &side.labels };
+        let meant = |input: &&InputFacts| {
+            input.value.is_none() || input.value == revision.prepared.value(&input.provider, &subject)
+        };
+        revision.inputs.iter().filter(meant).map(|input| (input.provider.clone(), input.clone())).collect()
     };
     let (olds, news) = (by_provider(old), by_provider(new));
     let mut names: BTreeSet<&String> = olds.keys().collect();
     names.extend(news.keys());
     let cause = |name: &String| {
         let (old, new) = (olds.get(name), news.get(name));
-        if old.map(|input| input.tree) == new.map(|input| input.tree) {
+        // Another value comes with another label, which is told already.
+        if old.map(|input| input.tree) == new.map(|input| input.tree)
+            || old.is_some_and(|old| new.is_some_and(|new| old.value != new.value))
+        {
             return None;
         }
         let repository = new.or(old).map(|input| input.repository.clone()).unwrap_or_default();

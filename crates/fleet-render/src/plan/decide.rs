@@ -120,7 +120,7 @@ impl<'a> Run<'a> {
         let key = || GroupKey {
             owner_before: before.as_ref().and_then(Side::owner).map(str::to_owned),
             owner_after: after.owner().map(str::to_owned),
-            causes: causes(before.as_ref(), &after, self.current.state, self.incoming.state),
+            causes: causes(name, before.as_ref(), &after, self.current.state, self.incoming.state),
             before_known: before_id.is_some(),
             after_known: after_id.is_some(),
         };

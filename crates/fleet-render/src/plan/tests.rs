@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::PinnedInputs;
 use crate::canonical;
 use crate::document::{PinnedFile, PinnedTree};
 use crate::tree_digest;
@@ -17,7 +18,7 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 
 fn revision(spec: &Value, is_fleet: bool) -> Arc<Revision> {
     let spec: DeviceSpec = serde_json::from_value(spec.clone()).unwrap();
-    let none = BTreeMap::new();
+    let none = PinnedInputs::new();
     let prepared = if is_fleet { Prepared::new(&spec, none) } else { Prepared::stand_alone(&spec, none) };
     Arc::new(Revision::new(&spec, Arc::new(prepared.unwrap()), Vec::new()))
 }
@@ -36,13 +37,14 @@ fn from_git(content: &str, commit: &str) -> Target {
     let file = PinnedFile { path: "d/etc/a".to_owned(), mode: 0o644, content: Arc::from(content.as_bytes()) };
     let tree = PinnedTree::new(vec![file]).unwrap();
     let input = InputFacts {
+        value: None,
         provider: "base".to_owned(),
         repository: "configs".to_owned(),
         revision: "main".to_owned(),
         commit: commit.to_owned(),
         tree: tree_digest(&tree),
     };
-    let prepared = Prepared::new(&spec, BTreeMap::from([("base".to_owned(), tree)])).unwrap();
+    let prepared = Prepared::new(&spec, PinnedInputs::from_iter([("base".to_owned(), tree)])).unwrap();
     Target::Revision(Arc::new(Revision::new(&spec, Arc::new(prepared), vec![input])))
 }
 

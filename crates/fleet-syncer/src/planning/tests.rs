@@ -23,6 +23,9 @@ use crate::metrics::SyncerMetrics;
 use crate::mirrors::Mirrors;
 use crate::desired;
 use crate::inputs::{ContentCache, InputReader};
+use crate::pins::LastPins;
+use crate::repositories::Repositories;
+use crate::values::Subjects;
 use crate::snapshot::{Mirror, Snapshot};
 
 const ORG: OrgId = OrgId::DEFAULT;
@@ -107,7 +110,9 @@ impl World {
             mirror: Mirror { git: &self.git, path: Path::new("/nonexistent") },
             snapshot: &snapshot,
             dependencies: &self.dependencies,
-            repositories: &HashMap::new(),
+            repositories: &Repositories::default(),
+            subjects: &Subjects::default(),
+            last: &LastPins::default(),
             contents: &mut contents,
             pinned: HashMap::new(),
         };

@@ -1,17 +1,20 @@
 //! From a tree to desired state: what the service would make of it, with the files of every `gitRef` pinned from the tree
 //! itself or from local clones of other repositories.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use fleet_lint::codes::{self, Code};
 use fleet_lint::{LintConfig, PlacedManifest, TreeReport, check_tree};
 use fleet_model::{
-    ConfigSource, DeviceSpec, Diagnostic, Digest, GitRef, Manifest, Repository, RepositorySpec, SELF_REPOSITORY,
-    Severity,
+    ConfigProvider, ConfigSource, DeviceSpec, Diagnostic, Digest, GitRef, HttpRef, LabelSelector, Labels, Manifest,
+    Repository, RepositorySpec, SELF_REPOSITORY, Severity,
 };
+use fleet_render::ownership::labels_in_force;
 use fleet_render::plan::{DeviceState, FleetState, InputFacts, ObjectState, Revision, State, Target};
-use fleet_render::{PinnedInputs, Prepared, canonical, literal_prefix};
+use fleet_render::{
+    InputValue, PinnedFile, PinnedInputs, PinnedTree, Prepared, Subject, canonical, literal_prefix, tree_digest,
+};
 
 use super::Tree;
 use super::clones::Clones;
@@ -30,11 +33,16 @@ pub(crate) struct Built {
     pub(crate) report: TreeReport,
     /// Everything that lint and the service would say.
     pub(crate) findings: Vec<Diagnostic>,
+    /// What only the service knows, and what it would not find, one sentence each.
+    pub(crate) remarks: Vec<String>,
 }
+
+/// Devices that placeholders are evaluated for besides those with a manifest: names with labels of their enrolment.
+pub(crate) type Thought = Vec<(String, Labels)>;
 
 /// Makes desired state of a tree. `config` says how severe findings are: that of the tree itself, or that of the commit
 /// that is in force.
-pub(crate) fn build(tree: &Tree, config: Option<&[u8]>, clones: &Clones) -> Built {
+pub(crate) fn build(tree: &Tree, config: Option<&[u8]>, clones: &Clones, thought: &Thought) -> Built {
     let (in_force, own) = match (config, tree.lint_config.as_deref()) {
         (None, None) => (LintConfig::default(), Vec::new()),
         (Some(in_force), own) => {
@@ -46,25 +54,37 @@ pub(crate) fn build(tree: &Tree, config: Option<&[u8]>, clones: &Clones) -> Buil
     let mut report = check_tree(&tree.files, tree.all_paths.as_ref(), &in_force);
     let mut findings = own;
     findings.append(&mut report.diagnostics);
-    let (state, unusable) = with_files(tree, clones, &report);
+    let (state, unusable, remarks) = with_files(tree, clones, &report, thought);
     let mut more = not_said(unusable, &findings);
     findings.append(&mut more);
-    Built { state, report, findings }
+    Built { state, report, findings, remarks }
 }
 
 /// What the service would refuse although the manifests are good: files that cannot be brought to devices.
 pub(crate) fn unusable_files(tree: &Tree, report: &TreeReport) -> Vec<Diagnostic> {
-    not_said(with_files(tree, &Clones::default(), report).1, &report.diagnostics)
+    not_said(with_files(tree, &Clones::default(), report, &Thought::new()).1, &report.diagnostics)
 }
 
-fn with_files(tree: &Tree, clones: &Clones, report: &TreeReport) -> (State, Vec<Diagnostic>) {
-    let mut builder =
-        Builder { tree, clones, repositories: repositories(report), known: HashMap::new(), findings: Vec::new() };
+fn with_files(
+    tree: &Tree,
+    clones: &Clones,
+    report: &TreeReport,
+    thought: &Thought,
+) -> (State, Vec<Diagnostic>, Vec<String>) {
+    let mut builder = Builder {
+        tree,
+        clones,
+        repositories: repositories(report),
+        subjects: subjects(report, thought),
+        known: HashMap::new(),
+        findings: Vec::new(),
+        remarks: Vec::new(),
+    };
     let mut state = State::default();
     for placed in &report.manifests {
         builder.add(placed, &mut state);
     }
-    (state, builder.findings)
+    (state, builder.findings, builder.remarks)
 }
 
 /// Without findings at places of which an error is known: that says the same, and more.
@@ -79,9 +99,12 @@ struct Builder<'a> {
     clones: &'a Clones,
     /// The Repositories of the tree; the error says why one is of no use.
     repositories: BTreeMap<String, Result<(), String>>,
+    /// The devices that are known, with their labels.
+    subjects: BTreeMap<String, Labels>,
     /// What was pinned before, by repository, revision and path.
     known: HashMap<(String, String, String), Result<Pinned, Unusable>>,
     findings: Vec<Diagnostic>,
+    remarks: Vec<String>,
 }
 
 impl Builder<'_> {
@@ -98,7 +121,13 @@ impl Builder<'_> {
                 let template = &fleet.spec.template.spec;
                 let fleet = FleetState {
                     selector: fleet.spec.selector.clone(),
-                    target: self.target(placed, template, "/spec/template/spec", Prepared::new),
+                    target: self.target(
+                        placed,
+                        template,
+                        "/spec/template/spec",
+                        Some(fleet.spec.selector.as_ref()),
+                        Prepared::new,
+                    ),
                     has_rollout_policy: fleet.spec.rollout_policy.is_some(),
                 };
                 state.fleets.insert(name.clone(), fleet);
@@ -107,7 +136,7 @@ impl Builder<'_> {
                 let own = device.spec.as_ref();
                 let device = DeviceState {
                     labels: device.metadata.labels.clone(),
-                    target: own.map(|spec| self.target(placed, spec, "/spec", Prepared::stand_alone)),
+                    target: own.map(|spec| self.target(placed, spec, "/spec", None, Prepared::stand_alone)),
                 };
                 state.devices.insert(name.clone(), device);
             }
@@ -124,6 +153,7 @@ impl Builder<'_> {
         placed: &PlacedManifest,
         spec: &DeviceSpec,
         at: &str,
+        fleet: Option<Option<&LabelSelector>>,
         prepare: impl Fn(&DeviceSpec, PinnedInputs) -> Result<Prepared, E>,
     ) -> Target {
         if let Some(reason) = &placed.parsed().waits {
@@ -131,23 +161,43 @@ impl Builder<'_> {
         }
         let (mut facts, mut pinned) = (Vec::new(), PinnedInputs::new());
         for (index, provider) in spec.config.iter().flatten().enumerate() {
-            let ConfigSource::GitRef(git_ref) = &provider.source else { continue };
-            let (files, commit, tree) = match self.pin(git_ref) {
-                Ok(pinned) => pinned,
-                Err(Unusable::Elsewhere(reason)) => return Target::Waits(reason),
-                Err(Unusable::Wrong(reason)) => {
-                    let pointer = format!("{at}/config/{index}/gitRef/path");
-                    self.findings.push(finding_at(placed, codes::UNUSABLE_INPUT, &pointer, reason.clone()));
-                    return Target::Waits(reason);
-                }
+            let sources = match self.sources(provider, fleet) {
+                Ok(sources) => sources,
+                Err(reason) => return Target::Waits(reason),
             };
-            let revision = match git_ref.repository == SELF_REPOSITORY {
-                true => "HEAD".to_owned(),
-                false => git_ref.target_revision.clone().unwrap_or_default(),
-            };
-            let (provider, repository) = (provider.name.clone(), git_ref.repository.clone());
-            pinned.insert(provider.clone(), files);
-            facts.push(InputFacts { provider, repository, revision, commit, tree });
+            for (value, source) in sources {
+                let found = match &source {
+                    ConfigSource::Inline(_) | ConfigSource::SecretRef(_) => continue,
+                    ConfigSource::GitRef(git_ref) => self.pin(git_ref),
+                    ConfigSource::HttpRef(http) => self.unknown_file(placed, provider, http),
+                };
+                let (files, commit, tree) = match (found, &value) {
+                    (Ok(pinned), _) => pinned,
+                    (Err(Unusable::Elsewhere(reason)), Some(value)) if self.is_at_hand(&source) => {
+                        // Only the devices with this value are concerned.
+                        let (kind, name) = (placed.manifest().kind(), placed.manifest().name());
+                        self.remark(format!("{kind} {name}, {value:?} of provider {:?}: {reason}", provider.name));
+                        continue;
+                    }
+                    (Err(Unusable::Elsewhere(reason)), _) => return Target::Waits(reason),
+                    (Err(Unusable::Wrong(reason)), _) => {
+                        let pointer = format!("{at}/config/{index}/gitRef/path");
+                        self.findings.push(finding_at(placed, codes::UNUSABLE_INPUT, &pointer, reason.clone()));
+                        return Target::Waits(reason);
+                    }
+                };
+                let (repository, revision) = match source {
+                    ConfigSource::GitRef(git) if git.repository == SELF_REPOSITORY => {
+                        (git.repository, "HEAD".to_owned())
+                    }
+                    ConfigSource::GitRef(git) => (git.repository, git.target_revision.unwrap_or_default()),
+                    ConfigSource::HttpRef(http) => (http.repository, http.suffix.unwrap_or_default()),
+                    ConfigSource::Inline(_) | ConfigSource::SecretRef(_) => continue,
+                };
+                let provider = provider.name.clone();
+                pinned.insert_value(provider.clone(), value.clone(), files);
+                facts.push(InputFacts { provider, value, repository, revision, commit, tree });
+            }
         }
         match prepare(spec, pinned) {
             Ok(prepared) => Target::Revision(Arc::new(Revision::new(spec, Arc::new(prepared), facts))),
@@ -159,6 +209,66 @@ impl Builder<'_> {
                 }
                 Target::Waits(reason)
             }
+        }
+    }
+
+    /// The provider as it is for each value of its placeholders; once and without a value where it has none.
+    fn sources(
+        &self,
+        provider: &ConfigProvider,
+        fleet: Option<Option<&LabelSelector>>,
+    ) -> Result<Vec<(Option<String>, ConfigSource)>, String> {
+        let value = fleet.and_then(|_| InputValue::of(&provider.source).ok().flatten());
+        let Some(value) = value else { return Ok(vec![(None, provider.source.clone())]) };
+        let selector = fleet.flatten();
+        let meant =
+            self.subjects.iter().filter(|(_, labels)| selector.is_some_and(|selector| selector.matches(labels)));
+        let values: BTreeSet<String> =
+            meant.filter_map(|(name, labels)| value.evaluate(&Subject { name, labels }).ok()).collect();
+        if values.len() > fleet_render::MAX_VALUES {
+            return Err(fleet_render::too_many_values(&provider.name, values.len()));
+        }
+        let source = |value: String| {
+            let source = InputValue::apply(&provider.source, &value);
+            (Some(value), source)
+        };
+        Ok(values.into_iter().map(source).collect())
+    }
+
+    /// Whether the contents can be looked for here at all.
+    fn is_at_hand(&self, source: &ConfigSource) -> bool {
+        match source {
+            ConfigSource::GitRef(git) => self.clones.by_name.contains_key(&git.repository),
+            ConfigSource::HttpRef(_) => true,
+            ConfigSource::Inline(_) | ConfigSource::SecretRef(_) => false,
+        }
+    }
+
+    /// Stands for a file whose contents only the service reads.
+    fn unknown_file(
+        &mut self,
+        placed: &PlacedManifest,
+        provider: &ConfigProvider,
+        http: &HttpRef,
+    ) -> Result<Pinned, Unusable> {
+        let (kind, name) = (placed.manifest().kind(), placed.manifest().name().to_owned());
+        let suffix = http.suffix.as_deref().unwrap_or_default();
+        self.remark(format!(
+            "{kind} {name}: the contents of {} come from a web server (Repository {}) and are known to the service \
+             alone; a line that says so stands for them here",
+            http.file_path, http.repository
+        ));
+        let content =
+            format!("(contents of {suffix:?} of Repository {}, provider {:?})\n", http.repository, provider.name);
+        let file = PinnedFile { path: "content".to_owned(), mode: 0o644, content: Arc::from(content.as_bytes()) };
+        let tree = PinnedTree::new(vec![file]).map_err(|problem| Unusable::Elsewhere(problem.to_string()))?;
+        let digest = tree_digest(&tree);
+        Ok((tree, String::new(), digest))
+    }
+
+    fn remark(&mut self, remark: String) {
+        if !self.remarks.contains(&remark) {
+            self.remarks.push(remark);
         }
     }
 
@@ -194,6 +304,22 @@ impl Builder<'_> {
         let tree = super::revision::entries_only(&clone.repo, &commit).map_err(|error| failed(error.to_string()))?;
         files(&tree, path, commit.short(), commit.as_str()).map_err(failed)
     }
+}
+
+/// Devices with a manifest, and those that are thought of.
+fn subjects(report: &TreeReport, thought: &Thought) -> BTreeMap<String, Labels> {
+    let mut manifests = BTreeMap::new();
+    for placed in &report.manifests {
+        if let Manifest::Device(device) = placed.manifest() {
+            manifests.insert(placed.manifest().name().to_owned(), device.metadata.labels.clone());
+        }
+    }
+    let mut all: BTreeMap<String, Labels> =
+        manifests.iter().map(|(name, labels)| (name.clone(), labels_in_force(&Labels::new(), Some(labels)))).collect();
+    for (name, labels) in thought {
+        all.insert(name.clone(), labels_in_force(labels, manifests.get(name)));
+    }
+    all
 }
 
 fn repositories(report: &TreeReport) -> BTreeMap<String, Result<(), String>> {

@@ -7,7 +7,7 @@ fn applications(list: Value) -> DeviceSpec {
 }
 
 fn one(application: Value) -> Prepared {
-    Prepared::new(&applications(json!([application])), BTreeMap::new()).unwrap()
+    Prepared::new(&applications(json!([application])), PinnedInputs::new()).unwrap()
 }
 
 fn quadlet(files: Value) -> Value {
@@ -35,7 +35,7 @@ fn placeholders_of_applications_are_evaluated_and_all_else_stays() {
         {"appType": "container", "image": "quay.io/acme/only-{{ .metadata.labels.site }}:1", "ports": ["80:80"]},
         {"appType": "helm", "name": "chart", "image": "quay.io/acme/chart:1", "values": {"b": "{{ .Values.x }}", "a": [1.5, null]}}
     ]));
-    let prepared = Prepared::new(&template, BTreeMap::new()).unwrap();
+    let prepared = Prepared::new(&template, PinnedInputs::new()).unwrap();
     let document = render(&prepared, &[("tag", "v1"), ("site", "berlin")]).unwrap();
     insta::assert_snapshot!(document, @r#"{"applications":[{"appType":"compose","envVars":{"FIXED":"1","SITE":"berlin","{{ not }}":"x"},"image":"quay.io/acme/web:v1","name":"web","volumes":[{"image":{"pullPolicy":"Always","reference":"quay.io/acme/data:v1"},"name":"data"},{"image":{"reference":"quay.io/acme/logs:1"},"name":"logs","reclaimPolicy":"Retain"}]},{"appType":"quadlet","inline":[{"content":"[Container]\nImage=quay.io/acme/x:v1\n","path":"berlin.container"},{"content":"TkFNRT1kZXYxKy89","contentEncoding":"base64","path":"b.env"},{"content":"/+8=","contentEncoding":"base64","path":"bin"},{"path":"empty"}],"name":"units","runAs":"svc"},{"appType":"container","image":"quay.io/acme/only-berlin:1","ports":["80:80"]},{"appType":"helm","image":"quay.io/acme/chart:1","name":"chart","values":{"a":[1.5,null],"b":"{{ .Values.x }}"}}],"config":[]}"#);
     let inputs = prepared.inputs();
@@ -46,10 +46,10 @@ fn placeholders_of_applications_are_evaluated_and_all_else_stays() {
 #[test]
 fn an_application_without_placeholders_is_as_it_was_written() {
     let list = json!([{"appType": "compose", "name": "a", "inline": [{"path": "compose.yaml", "content": "x: 1\n"}]}]);
-    let document = render(&Prepared::new(&applications(list.clone()), BTreeMap::new()).unwrap(), &[]).unwrap();
+    let document = render(&Prepared::new(&applications(list.clone()), PinnedInputs::new()).unwrap(), &[]).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&document).unwrap()["applications"], list);
     assert_eq!(
-        render(&Prepared::new(&applications(json!([])), BTreeMap::new()).unwrap(), &[]).unwrap(),
+        render(&Prepared::new(&applications(json!([])), PinnedInputs::new()).unwrap(), &[]).unwrap(),
         r#"{"applications":[],"config":[]}"#
     );
 }
@@ -57,7 +57,7 @@ fn an_application_without_placeholders_is_as_it_was_written() {
 #[test]
 fn a_stand_alone_specification_keeps_braces_in_applications() {
     let list = json!([{"appType": "container", "name": "a", "image": "q.io/a:1", "envVars": {"A": "{{ .x }}"}}]);
-    let prepared = Prepared::stand_alone(&applications(list.clone()), BTreeMap::new()).unwrap();
+    let prepared = Prepared::stand_alone(&applications(list.clone()), PinnedInputs::new()).unwrap();
     assert!(prepared.inputs().is_empty());
     let document = render(&prepared, &[]).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&document).unwrap()["applications"], list);
@@ -106,7 +106,7 @@ fn what_a_placeholder_makes_is_checked_and_its_place_is_named() {
 fn applications_that_become_one_are_refused() {
     let app = |image: &str| json!({"appType": "container", "image": image});
     let list = json!([app("q.io/a:1"), app("q.io/{{ .metadata.labels.x }}:1")]);
-    let prepared = Prepared::new(&applications(list), BTreeMap::new()).unwrap();
+    let prepared = Prepared::new(&applications(list), PinnedInputs::new()).unwrap();
     assert!(render(&prepared, &[("x", "b")]).is_ok());
     let error = render(&prepared, &[("x", "a")]).unwrap_err();
     assert_eq!(
@@ -132,12 +132,12 @@ fn contents_that_no_device_could_have_are_refused_at_once() {
     };
     refuses(
         &file("-_8=".to_owned(), "base64"),
-        BTreeMap::new(),
+        PinnedInputs::new(),
         "/applications/0/inline/0/content: the content is not base64",
     );
-    refuses(&file("x".repeat(MAX_INLINE_BYTES + 1), "plain"), BTreeMap::new(), "at most 1048576");
-    refuses(&file("{{ range . }}".to_owned(), "plain"), BTreeMap::new(), "`range` is not supported");
-    refuses(&file(base64("{{ range . }}"), "base64"), BTreeMap::new(), "`range` is not supported");
+    refuses(&file("x".repeat(MAX_INLINE_BYTES + 1), "plain"), PinnedInputs::new(), "at most 1048576");
+    refuses(&file("{{ range . }}".to_owned(), "plain"), PinnedInputs::new(), "`range` is not supported");
+    refuses(&file(base64("{{ range . }}"), "base64"), PinnedInputs::new(), "`range` is not supported");
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn an_outline_has_what_the_document_has() {
         "systemd": {"matchPatterns": ["a.service"]},
         "config": [{"name": "files", "inline": [{"path": "/etc/a", "content": "/+8=", "contentEncoding": "base64", "mode": 0o600}]}]
     }));
-    let prepared = Prepared::new(&template, BTreeMap::new()).unwrap();
+    let prepared = Prepared::new(&template, PinnedInputs::new()).unwrap();
     let labels = labels(&[("tag", "1")]);
     let outline = prepared.outline(&Subject { name: "d", labels: &labels }).unwrap();
     assert_eq!(outline.os, Some(json!({"image": "q.io/os:1"})));
@@ -174,7 +174,7 @@ proptest! {
             json!({"appType": "container", "name": "a", "image": "q.io/a:1", "envVars": envs})
         };
         let evaluated = render(&one(application(false)), &[("a", &value)]).unwrap();
-        let whole = Prepared::stand_alone(&applications(json!([application(true)])), BTreeMap::new()).unwrap();
+        let whole = Prepared::stand_alone(&applications(json!([application(true)])), PinnedInputs::new()).unwrap();
         prop_assert_eq!(evaluated, render(&whole, &[]).unwrap());
     }
 }

@@ -1,0 +1,62 @@
+//! Where the Repositories lie that manifests name.
+
+use std::collections::HashMap;
+
+use fleet_model::{Manifest, RepositorySpec};
+use fleet_store::InputKind;
+
+/// The Repositories by name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Repositories(HashMap<String, Result<Place, String>>);
+
+/// Where one lies.
+#[derive(Debug, Clone)]
+struct Place {
+    kind: InputKind,
+    url: String,
+}
+
+impl Repositories {
+    /// Those that manifests define. Others by the same name are replaced.
+    pub(crate) fn add<'a>(&mut self, manifests: impl Iterator<Item = &'a Manifest>, allow_local: bool) {
+        for manifest in manifests {
+            let Manifest::Repository(repository) = manifest else { continue };
+            let Some(name) = repository.metadata.name.clone() else { continue };
+            let place = match &repository.spec {
+                RepositorySpec::Git { url, .. } if !allow_local && is_local(url) => Err(format!(
+                    "Repository {name} is on the service's own disk ({url}); \
+                     set git.allowLocalRepositories in the service's configuration to permit that"
+                )),
+                RepositorySpec::Git { url, .. } => Ok(Place { kind: InputKind::Git, url: url.clone() }),
+                RepositorySpec::Http { url, .. } => Ok(Place { kind: InputKind::Http, url: url.clone() }),
+                RepositorySpec::Oci { .. } => Err(format!("Repository {name} is of type oci, which holds no files")),
+            };
+            self.0.insert(name, place);
+        }
+    }
+
+    /// The URL of a Repository of this kind.
+    ///
+    /// # Errors
+    /// A sentence that says why there is none.
+    pub(crate) fn url(&self, name: &str, kind: InputKind) -> Result<&str, String> {
+        match self.0.get(name) {
+            Some(Ok(place)) if place.kind == kind => Ok(&place.url),
+            Some(Ok(_)) => {
+                let wanted = if kind == InputKind::Git { "git" } else { "http" };
+                Err(format!("Repository {name} is not of type {wanted}"))
+            }
+            Some(Err(reason)) => Err(reason.clone()),
+            None => Err(format!("Repository {name:?} is not defined")),
+        }
+    }
+
+    /// The same for people, without credentials.
+    pub(crate) fn shown_url(&self, name: &str, kind: InputKind) -> Option<String> {
+        self.url(name, kind).ok().map(fleet_git::redact_url)
+    }
+}
+
+fn is_local(url: &str) -> bool {
+    url.starts_with('/') || url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("file:"))
+}
