@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// For each crate of the workspace, the crates of the workspace that it may use.
-const ALLOWED: [(&str, &[&str]); 19] = [
+const ALLOWED: [(&str, &[&str]); 20] = [
     // L0: vocabulary.
     ("fleet-model", &[]),
     ("fleet-runtime", &[]),
@@ -18,6 +18,7 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ("fleet-rollout", &["fleet-model"]),
     // L2: adapters.
     ("fleet-git", &["fleet-model", "fleet-runtime"]),
+    ("fleet-forge", &["fleet-model", "fleet-runtime"]),
     ("fleet-store", &["fleet-model", "fleet-runtime"]),
     ("fleet-pki", &["fleet-model", "fleet-runtime"]),
     ("fleet-http", &["fleet-model", "fleet-runtime"]),
@@ -25,6 +26,7 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     (
         "fleet-syncer",
         &[
+            "fleet-forge",
             "fleet-git",
             "fleet-lint",
             "fleet-model",
