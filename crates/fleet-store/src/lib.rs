@@ -17,7 +17,9 @@ mod inventory;
 mod lease;
 mod manifests;
 mod notify;
+mod outbox;
 mod plans;
+mod progress;
 pub mod read_devices;
 pub mod read_enrollments;
 pub mod read_events;
@@ -64,7 +66,12 @@ pub use manifests::{
     manifest_documents, manifests_elsewhere, replace_manifests, stored_manifests,
 };
 pub use notify::{Channel, Listener};
+pub use outbox::{
+    MAX_WAITING, Message, NewMessage, OpenRollout, ROLLOUT_CONTEXT, due_messages, message_done, message_failed,
+    open_rollouts, outbox_backlog, pending_messages, put_message, tidy_outbox,
+};
 pub use plans::{KEEP_PLANS, PlanRow, record_plan};
+pub use progress::{RolloutProgress, rollout_progress};
 pub use signing_requests::{
     SignedRequest, has_revoked_certificate, insert_signed_request, is_certificate_revoked, lock_device_certificates,
     revoke_device_certificates,
