@@ -26,4 +26,4 @@ create table outbox (
     primary key (org_id, source, commit_id, context)
 );
 create index outbox_waiting on outbox (org_id, source, context, sequence) where sent_at is null;
-create index outbox_rollouts on outbox (org_id, source) where context = 'shorebase/rollout' and state = 'pending';
+create index outbox_rollouts on outbox (org_id, source) where context = 'shorebase/rollout' and state in ('pending', 'failure');

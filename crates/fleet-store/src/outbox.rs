@@ -235,7 +235,7 @@ pub async fn tidy_outbox(
     let done = sqlx::query!(
         "delete from outbox o
          where o.org_id = $1 and (o.sent_at < $2 or o.created_at < $3)
-           and not (o.context = 'shorebase/rollout' and o.state = 'pending'
+           and not (o.context = 'shorebase/rollout' and o.state in ('pending', 'failure')
                     and exists (select from desired.sources s where s.org_id = o.org_id and s.name = o.source
                                 and s.applied_commit = o.commit_id))",
         org.as_uuid(),
@@ -268,7 +268,7 @@ pub async fn open_rollouts(pool: &PgPool, org: OrgId) -> StoreResult<Vec<OpenRol
     let rows = sqlx::query!(
         "select o.source, o.url, o.commit_id, o.description from outbox o
          join desired.sources s on s.org_id = o.org_id and s.name = o.source and s.applied_commit = o.commit_id
-         where o.org_id = $1 and o.context = 'shorebase/rollout' and o.state = 'pending' order by o.source",
+         where o.org_id = $1 and o.context = 'shorebase/rollout' and o.state in ('pending', 'failure') order by o.source",
         org.as_uuid(),
     )
     .fetch_all(pool)

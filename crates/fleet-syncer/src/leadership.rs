@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::metrics::SyncerMetrics;
+use crate::outbox::Outbox;
 use crate::revisions::RevisionCache;
 use crate::source::Shared;
 use crate::work::work;
@@ -42,7 +43,8 @@ impl Syncer {
         let dependencies = Dependencies::new(Arc::clone(&config), store.clone(), Arc::clone(&clock));
         let cache = RevisionCache::default();
         let turn = tokio::sync::Mutex::new(());
-        let shared = Shared { config, store, git, clock, cache, dependencies, metrics, turn };
+        let outbox = Outbox::new(&config.forges);
+        let shared = Shared { config, store, git, clock, cache, dependencies, metrics, turn, outbox };
         Self { shared: Arc::new(shared), authority }
     }
 

@@ -6,6 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::outbox::OutboxMetrics;
 use crate::source::Step;
 
 /// Counters of the syncer.
@@ -22,6 +23,7 @@ pub struct SyncerMetrics {
     pub(crate) planned: Counter,
     pub(crate) webhook_missed: Family<[(&'static str, String); 1], Counter>,
     pub(crate) planning_seconds: Counter<f64, AtomicU64>,
+    pub(crate) outbox: OutboxMetrics,
 }
 
 impl SyncerMetrics {
@@ -50,6 +52,7 @@ impl SyncerMetrics {
         );
         let help = "Time spent on plans of applied commits";
         registry.register_with_unit("planning", help, Unit::Seconds, metrics.planning_seconds.clone());
+        metrics.outbox.register(registry);
         metrics
     }
 

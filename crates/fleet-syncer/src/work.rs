@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::apply::remove_orphans;
 use crate::enroll::{BATCH, enroll};
+use crate::outbox;
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
 use crate::source::{RunError, Shared, Source};
 use crate::watch::{local_path, watch};
@@ -68,6 +69,7 @@ pub(crate) async fn work(
     let mut tasks = JoinSet::new();
     tasks.spawn(hear(shared.store.clone(), Arc::clone(&wakers), term.clone()));
     tasks.spawn(devices(Arc::clone(&shared), authority, lease.clone(), Arc::clone(&wakers), term.clone()));
+    tasks.spawn(outbox::run(Arc::clone(&shared), lease.clone(), term.clone()));
     let sources = sources(shared, lease, wakers, term.clone());
     tokio::pin!(sources);
     tokio::select! {

@@ -249,6 +249,7 @@ impl Parts<'_> {
             allow_local_repositories: self.config.git.allow_local_repositories,
             poll_interval: self.config.git.poll_interval,
             device_certificate_lifetime: self.config.certificates.device,
+            forges: self.config.forges.clone(),
         };
         let metrics = SyncerMetrics::register(registry.sub_registry_with_prefix("syncer"));
         let syncer =

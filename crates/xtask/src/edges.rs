@@ -45,6 +45,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
         "fleetd",
         &[
             "fleet-agent-api",
+            "fleet-forge",
             "fleet-git",
             "fleet-http",
             "fleet-lint",

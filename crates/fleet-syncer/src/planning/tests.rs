@@ -21,6 +21,7 @@ use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::desired;
 use crate::inputs::{ContentCache, InputReader};
+use crate::outbox::Outbox;
 use crate::snapshot::{Mirror, Snapshot};
 
 const ORG: OrgId = OrgId::DEFAULT;
@@ -34,6 +35,7 @@ struct World {
     dependencies: Dependencies,
     cache: RevisionCache,
     turn: tokio::sync::Mutex<()>,
+    outbox: Outbox,
     _database: TestDatabase,
 }
 
@@ -53,6 +55,7 @@ impl World {
             allow_local_repositories: false,
             poll_interval: ttl,
             device_certificate_lifetime: ttl,
+            forges: Vec::new(),
         });
         let arguments: [&str; 0] = [];
         Self {
@@ -62,6 +65,7 @@ impl World {
             lease,
             cache: RevisionCache::default(),
             turn: tokio::sync::Mutex::default(),
+            outbox: Outbox::new(&[]),
             _database: database,
         }
     }
@@ -121,6 +125,7 @@ impl World {
             org: ORG,
             cache: &self.cache,
             turn: &self.turn,
+            outbox: &self.outbox,
             now: SystemClock.now(),
         };
         let application = Application {
