@@ -18,6 +18,7 @@ mod inventory;
 mod lease;
 mod manifests;
 mod notify;
+mod outbox;
 mod plans;
 mod progress;
 pub mod read_devices;
@@ -67,6 +68,10 @@ pub use manifests::{
     manifest_documents, manifests_elsewhere, replace_manifests, stored_manifests,
 };
 pub use notify::{Channel, Listener};
+pub use outbox::{
+    MAX_WAITING, Message, NewMessage, OpenRollout, ROLLOUT_CONTEXT, due_messages, message_done, message_failed,
+    open_rollouts, outbox_backlog, pending_messages, put_message, tidy_outbox,
+};
 pub use plans::{KEEP_PLANS, PlanRow, record_plan};
 pub use progress::{
     RolloutProgress, SourceProgress, record_behind, record_progress, rollout_progress, source_progress,

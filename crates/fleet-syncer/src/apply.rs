@@ -21,6 +21,7 @@ use crate::desired::Desired;
 use crate::guard::Rewritten;
 use crate::hold::{Held, Passage, Present, pass};
 use crate::laps::Laps;
+use crate::outbox::{self, Outbox};
 use crate::planning::{self, Planner};
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
 use crate::revisions::{Ready, RevisionCache, RevisionKey};
@@ -41,6 +42,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) cache: &'a RevisionCache,
     /// Held by the one writer of this process: others wait for it without a connection of the database.
     pub(crate) turn: &'a tokio::sync::Mutex<()>,
+    /// What Git hosts are told.
+    pub(crate) outbox: &'a Outbox,
     /// The time.
     pub(crate) now: Timestamp,
 }
@@ -237,6 +240,9 @@ async fn apply_in(
             plan: planning::stored_plan(&plan),
         };
         record_plan(connection, org, &row, at).await?;
+        if !application.restores {
+            outbox::applied(connection, writer, application, &plan, approved.as_ref()).await?;
+        }
     }
     // Also back at a commit that was applied before, when nothing but files of fleets differs.
     if moves || news || manifests > 0 || revisions > 0 {

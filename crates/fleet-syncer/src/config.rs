@@ -7,6 +7,8 @@ use fleet_git::{HttpsOptions, Remote, RemoteAuth, SshOptions};
 use fleet_model::OrgId;
 use fleet_store::SourceDefinition;
 
+use crate::outbox::ForgeConfig;
+
 /// How to be let in at the hosts below a URL prefix.
 #[derive(Debug, Clone)]
 pub struct GitCredential {
@@ -43,6 +45,8 @@ pub struct SyncerConfig {
     pub max_mirror_bytes: u64,
     /// Life of a management certificate.
     pub device_certificate_lifetime: Duration,
+    /// Forges that are told what becomes of commits.
+    pub forges: Vec<ForgeConfig>,
 }
 
 impl SyncerConfig {
@@ -99,6 +103,7 @@ mod tests {
             poll_interval: Duration::from_secs(15),
             max_mirror_bytes: u64::MAX,
             device_certificate_lifetime: Duration::from_secs(3600),
+            forges: Vec::new(),
         };
         let user = |url: &str| match config.remote(url).https.auth {
             RemoteAuth::Basic { username, .. } => username,

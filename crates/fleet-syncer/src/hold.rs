@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::apply::{Application, Writer};
 use crate::conditions;
 use crate::guard::{Hold, HoldReason, Judgement, Question, judge};
+use crate::outbox;
 use crate::planning;
 
 /// A commit that waits.
@@ -74,6 +75,8 @@ pub(crate) async fn pass(
         }
         Judgement::Hold(hold) => {
             let conditions = write(connection, writer, application, plan, &hold).await?;
+            let decision = stored.as_ref().and_then(|stored| stored.decision.as_ref());
+            outbox::held(connection, writer, application, plan, &hold, decision).await?;
             Ok(Passage::Held(Held { conditions }))
         }
     }

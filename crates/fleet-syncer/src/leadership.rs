@@ -13,6 +13,7 @@ use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::metrics::SyncerMetrics;
 use crate::mirrors::Mirrors;
+use crate::outbox::Outbox;
 use crate::revisions::RevisionCache;
 use crate::source::Shared;
 use crate::work::work;
@@ -50,6 +51,7 @@ impl Syncer {
             Dependencies::new(Arc::clone(&config), store.clone(), Arc::clone(&clock), Arc::clone(&mirrors));
         let cache = RevisionCache::default();
         let turn = tokio::sync::Mutex::new(());
+        let outbox = Outbox::new(&config.forges);
         let shared = Shared {
             config,
             store,
@@ -61,6 +63,7 @@ impl Syncer {
             metrics,
             polls: crate::poll_notes::PollNotes::default(),
             turn,
+            outbox,
         };
         Self { shared: Arc::new(shared), authority }
     }

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::progress::SourceGauges;
+use crate::outbox::OutboxMetrics;
 use crate::source::Step;
 
 /// Counters of the syncer.
@@ -31,6 +32,7 @@ pub struct SyncerMetrics {
     pub(crate) planning_seconds: Counter<f64, AtomicU64>,
     source_state: Family<[(&'static str, String); 2], Gauge>,
     source_devices: Family<[(&'static str, String); 2], Gauge>,
+    pub(crate) outbox: OutboxMetrics,
 }
 
 impl SyncerMetrics {
@@ -70,6 +72,7 @@ impl SyncerMetrics {
         registry.register("source_devices", help, metrics.source_devices.clone());
         let help = "Time spent on plans of applied commits";
         registry.register_with_unit("planning", help, Unit::Seconds, metrics.planning_seconds.clone());
+        metrics.outbox.register(registry);
         metrics
     }
 

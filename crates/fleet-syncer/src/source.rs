@@ -30,6 +30,7 @@ use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
 use crate::mirrors::{Heard, Mirrors, SharedMirror};
 use crate::pins::LastPins;
+use crate::outbox::{self, Outbox};
 use crate::planning::blocking;
 use crate::poll_notes::PollNotes;
 use crate::repositories::Repositories;
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) polls: PollNotes,
     /// Held by whoever writes desired state.
     pub(crate) turn: tokio::sync::Mutex<()>,
+    /// What Git hosts are told.
+    pub(crate) outbox: Outbox,
 }
 
 /// What a run of a source did.
@@ -203,6 +206,9 @@ impl Source {
                     Step::Applied(_) => before.0 != self.applied,
                     Step::Refused => before.1 != self.refused,
                 };
+                if found_news {
+                    self.shared.outbox.wake();
+                }
                 self.announcements.looked(began, self.shared.clock.now(), found_news);
                 self.judge_announcements().await;
                 self.note_behind().await;
@@ -545,6 +551,7 @@ impl Source {
             org: shared.config.org,
             cache: &shared.cache,
             turn: &shared.turn,
+            outbox: &shared.outbox,
             now: shared.clock.now(),
         };
         let (rewritten, restores) = match &way {
@@ -682,6 +689,8 @@ impl Source {
             diagnostics: Some(&diagnostics),
         };
         record_observation(&mut transaction, org, &name, &seen).await?;
+        let told = (org, &self.definition, Ts::from(self.shared.clock.now()));
+        outbox::refused(&mut transaction, &self.shared.outbox, told, &commit, &diagnostics).await?;
         clear_hold(&mut transaction, org, &name).await?;
         transaction.commit().await.map_err(StoreError::from)?;
         // Another source may give the object up: look again at every poll.

@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 use crate::apply::remove_orphans;
 use crate::enroll::{BATCH, enroll};
 use crate::progress::watch_progress;
+use crate::outbox;
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
 use crate::source::{RunError, Shared, Source};
 use crate::watch::{local_path, watch};
@@ -79,6 +80,7 @@ pub(crate) async fn work(
     tasks.spawn(watch_progress(Arc::clone(&shared), lease.clone(), term.clone()));
     let notes = (Arc::clone(&shared), term.clone());
     tasks.spawn(async move { notes.0.polls.write(&notes.0.store, notes.0.config.org, notes.1).await });
+    tasks.spawn(outbox::run(Arc::clone(&shared), lease.clone(), term.clone()));
     let sources = sources(shared, lease, wakers, term.clone());
     tokio::pin!(sources);
     tokio::select! {

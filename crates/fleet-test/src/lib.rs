@@ -1,6 +1,7 @@
 //! Real parts for tests: a throw-away PostgreSQL, Git repositories, a TCP proxy that misbehaves, and waiting without hoping.
 //!
-//! For tests and `xtask` only. Nothing here is simulated: databases and repositories are those of the installed programs.
+//! For tests and `xtask` only. Databases and repositories are those of the installed programs; only the forge API
+//! ([`forge_host`]) is the documented contract in code.
 //! Helpers panic with a full sentence when the machine cannot do what a test needs; `try_` variants return it instead.
 #![forbid(unsafe_code)]
 
@@ -8,6 +9,7 @@ mod bad_hosts;
 mod fault_proxy;
 pub mod file_server;
 mod git_repo;
+pub mod forge_host;
 pub mod git_server;
 mod logged;
 mod postgres;

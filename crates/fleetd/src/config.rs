@@ -1,6 +1,7 @@
 //! The service's configuration: one YAML file and a few environment variables. Every bad value is reported at once.
 
 mod fields;
+mod forges;
 mod read;
 mod webhooks;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use fleet_runtime::LogFormat;
 use fleet_store::SourceDefinition;
-use fleet_syncer::GitCredential;
+use fleet_syncer::{ForgeConfig, GitCredential};
 use fleet_user_api::{OidcConfig, Webhook};
 use zeroize::Zeroizing;
 
@@ -46,6 +47,8 @@ pub struct Config {
     pub sources: Vec<SourceDefinition>,
     /// Who may announce that repositories changed.
     pub webhooks: Vec<Webhook>,
+    /// Which Git hosts are told what becomes of commits.
+    pub forges: Vec<ForgeConfig>,
 }
 
 /// The database.

@@ -250,6 +250,7 @@ impl Parts<'_> {
             max_mirror_bytes: self.config.git.max_mirror_bytes,
             poll_interval: self.config.git.poll_interval,
             device_certificate_lifetime: self.config.certificates.device,
+            forges: self.config.forges.clone(),
         };
         let metrics = SyncerMetrics::register(registry.sub_registry_with_prefix("syncer"));
         let syncer =

@@ -19,6 +19,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
     // L2: adapters.
     ("fleet-git", &["fleet-model", "fleet-runtime"]),
     ("fleet-fetch", &[]),
+    ("fleet-forge", &["fleet-model", "fleet-runtime"]),
     ("fleet-store", &["fleet-model", "fleet-runtime"]),
     ("fleet-pki", &["fleet-model", "fleet-runtime"]),
     ("fleet-http", &["fleet-model", "fleet-runtime"]),
@@ -27,6 +28,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
         "fleet-syncer",
         &[
             "fleet-fetch",
+            "fleet-forge",
             "fleet-git",
             "fleet-lint",
             "fleet-model",
@@ -46,6 +48,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
         &[
             "fleet-agent-api",
             "fleet-fetch",
+            "fleet-forge",
             "fleet-git",
             "fleet-http",
             "fleet-lint",

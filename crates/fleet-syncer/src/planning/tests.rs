@@ -26,6 +26,7 @@ use crate::inputs::{ContentCache, InputReader};
 use crate::pins::LastPins;
 use crate::repositories::Repositories;
 use crate::values::Subjects;
+use crate::outbox::Outbox;
 use crate::snapshot::{Mirror, Snapshot};
 
 const ORG: OrgId = OrgId::DEFAULT;
@@ -39,6 +40,7 @@ struct World {
     dependencies: Dependencies,
     cache: RevisionCache,
     turn: tokio::sync::Mutex<()>,
+    outbox: Outbox,
     _database: TestDatabase,
 }
 
@@ -59,6 +61,7 @@ impl World {
             poll_interval: ttl,
             max_mirror_bytes: u64::MAX,
             device_certificate_lifetime: ttl,
+            forges: Vec::new(),
         });
         let arguments: [&str; 0] = [];
         Self {
@@ -71,6 +74,7 @@ impl World {
             lease,
             cache: RevisionCache::default(),
             turn: tokio::sync::Mutex::default(),
+            outbox: Outbox::new(&[]),
             _database: database,
         }
     }
@@ -132,6 +136,7 @@ impl World {
             org: ORG,
             cache: &self.cache,
             turn: &self.turn,
+            outbox: &self.outbox,
             now: SystemClock.now(),
         };
         let application = Application {

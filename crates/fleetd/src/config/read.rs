@@ -18,6 +18,7 @@ use serde_yaml::Value;
 use zeroize::Zeroizing;
 
 use super::fields::{Fields, Problems};
+use super::forges::read_forges;
 use super::webhooks::read_webhooks;
 use super::{AuthConfig, CertificateConfig, Config, ConfigErrors, DatabaseConfig, GitConfig, ListenerConfig};
 
@@ -105,6 +106,7 @@ fn read(mut root: Fields, file: &Path, environment: &dyn Fn(&str) -> Option<Stri
     let certificates = read_certificates(root.section("certificates"));
     let sources = read_sources(&mut root);
     let webhooks = read_webhooks(&mut root, beside, environment);
+    let forges = read_forges(&mut root, beside);
     let config = Config {
         data_dir,
         log_level,
@@ -119,6 +121,7 @@ fn read(mut root: Fields, file: &Path, environment: &dyn Fn(&str) -> Option<Stri
         certificates,
         sources,
         webhooks,
+        forges,
     };
     root.finish();
     config

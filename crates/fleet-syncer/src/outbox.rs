@@ -1,0 +1,77 @@
+//! Tells Git hosts what becomes of commits. What is to be told is written in the transaction of the decision
+//! ([`messages`]); the holder of the lease tells it afterwards ([`send`]), at least once and in order, and follows rollouts
+//! ([`rollout`]). What a host says decides nothing.
+
+use std::sync::Arc;
+
+use fleet_forge::Forge;
+use fleet_runtime::CancellationToken;
+use fleet_store::Lease;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::source::Shared;
+
+mod messages;
+mod metrics;
+mod rollout;
+mod send;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use messages::{applied, held, refused};
+pub(crate) use metrics::OutboxMetrics;
+
+/// A forge, and what it is told.
+#[derive(Debug, Clone)]
+pub struct ForgeConfig {
+    /// Its API.
+    pub forge: Arc<Forge>,
+    /// Whether commits get statuses.
+    pub commit_statuses: bool,
+    /// Where people read more, with `{source}`, `{commit}` and `{context}`.
+    pub target_url: Option<String>,
+}
+
+/// The forges, and who is to look when there is something to tell.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    forges: Vec<ForgeConfig>,
+    wake: watch::Sender<()>,
+}
+
+impl Outbox {
+    pub(crate) fn new(forges: &[ForgeConfig]) -> Self {
+        Self { forges: forges.to_vec(), wake: watch::Sender::new(()) }
+    }
+
+    /// The forge that hears of commits of a repository: the longest prefix counts.
+    fn forge(&self, url: &str) -> Option<&ForgeConfig> {
+        let found = self.forges.iter().filter(|config| url.starts_with(&config.forge.settings().url_prefix));
+        let nearest = found.max_by_key(|config| config.forge.settings().url_prefix.len());
+        nearest.filter(|config| config.commit_statuses)
+    }
+
+    /// There is something to tell.
+    pub(crate) fn wake(&self) {
+        self.wake.send_replace(());
+    }
+}
+
+/// Works until `term` ends.
+pub(crate) async fn run(shared: Arc<Shared>, lease: Lease, term: CancellationToken) {
+    let mut tasks = JoinSet::new();
+    for config in shared.outbox.forges.iter().filter(|config| config.commit_statuses) {
+        tasks.spawn(send::deliver(Arc::clone(&shared), lease.clone(), config.clone(), term.clone()));
+    }
+    if !tasks.is_empty() {
+        tasks.spawn(rollout::follow(Arc::clone(&shared), lease.clone(), term.clone()));
+    }
+    tasks.spawn(send::tidy(shared, lease, term.clone()));
+    tokio::select! {
+        () = term.cancelled() => {}
+        // None ends by itself: whoever waits for this one starts all again.
+        _ = tasks.join_next() => {}
+    }
+    tasks.shutdown().await;
+}
