@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleet_git::{ObjectId, WorkerPool};
-use fleet_model::{
-    CommitId, ConfigProvider, ConfigSource, DeviceSpec, Digest, GitRef, LabelSelector, SELF_REPOSITORY,
-};
+use fleet_model::{CommitId, ConfigProvider, ConfigSource, DeviceSpec, Digest, GitRef, LabelSelector, SELF_REPOSITORY};
 use fleet_render::{InputValue, PinnedFile, PinnedTree, literal_prefix, tree_digest};
 use fleet_store::{InputKind, PinnedInput};
 use tracing::warn;

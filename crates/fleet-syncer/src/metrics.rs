@@ -8,8 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::progress::SourceGauges;
 use crate::outbox::OutboxMetrics;
+use crate::progress::SourceGauges;
 use crate::source::Step;
 
 /// Counters of the syncer.

@@ -167,6 +167,7 @@ pub(crate) fn is_about_the_commit(error: &GitError) -> bool {
         | GitErrorKind::Corrupt
         | GitErrorKind::UnsupportedScheme
         | GitErrorKind::WorkerDied
+        | GitErrorKind::DiskFull
         | GitErrorKind::Other => false,
     }
 }

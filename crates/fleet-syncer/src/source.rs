@@ -9,8 +9,9 @@ use fleet_lint::{TreeReport, check_tree, codes, has_errors};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, Manifest};
 use fleet_runtime::Clock;
 use fleet_store::{
-    Lease, NewEvent, Observation, PinnedInput, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, clear_hold, input_values,
-    manifest_documents, record_commit, record_event, record_observation, source_dependencies, source_has_problems,
+    Lease, NewEvent, Observation, PinnedInput, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, clear_hold,
+    input_values, manifest_documents, record_commit, record_event, record_observation, source_dependencies,
+    source_has_problems,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -29,8 +30,8 @@ use crate::laps::Laps;
 use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
 use crate::mirrors::{Heard, Mirrors, SharedMirror};
-use crate::pins::LastPins;
 use crate::outbox::{self, Outbox};
+use crate::pins::LastPins;
 use crate::planning::blocking;
 use crate::poll_notes::PollNotes;
 use crate::repositories::Repositories;

@@ -16,8 +16,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::apply::remove_orphans;
 use crate::enroll::{BATCH, enroll};
-use crate::progress::watch_progress;
 use crate::outbox;
+use crate::progress::watch_progress;
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
 use crate::source::{RunError, Shared, Source};
 use crate::watch::{local_path, watch};

@@ -253,7 +253,8 @@ async fn answer(Shared((flavor, state)): Shared<Context>, request: Request) -> R
         Some(reply) => reply,
         None => {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            let call = contract::Call { flavor, method: parts.method.as_str(), target: &target, headers: &parts.headers };
+            let call =
+                contract::Call { flavor, method: parts.method.as_str(), target: &target, headers: &parts.headers };
             contract::carry_out(&mut state, &call, &bytes)
         }
     };

@@ -70,14 +70,7 @@ impl GitServer {
                 nginx_config(directory.path(), root, &programs.backend, (https_port, http_port), credentials.is_some());
             match start_nginx(&programs.nginx, directory.path(), &config, https_port) {
                 Ok(nginx) => {
-                    return Ok(Self {
-                        https_port,
-                        http_port,
-                        ca_pem,
-                        _nginx: nginx,
-                        _fcgiwrap: fcgiwrap,
-                        directory,
-                    });
+                    return Ok(Self { https_port, http_port, ca_pem, _nginx: nginx, _fcgiwrap: fcgiwrap, directory });
                 }
                 Err(error) => last_error = Some(error),
             }
@@ -121,11 +114,6 @@ impl GitServer {
         // Without any request there is no file yet.
         let log = fs::read_to_string(self.directory.path().join("access.log")).unwrap_or_default();
         log.lines().map(ToOwned::to_owned).collect()
-    }
-
-    /// The port of HTTPS on 127.0.0.1, for proxies.
-    pub fn https_port(&self) -> u16 {
-        self.https_port
     }
 
     /// The certificate of the CA that signed the server's certificate, as PEM.

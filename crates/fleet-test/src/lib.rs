@@ -8,8 +8,8 @@
 mod bad_hosts;
 mod fault_proxy;
 pub mod file_server;
-mod git_repo;
 pub mod forge_host;
+mod git_repo;
 pub mod git_server;
 mod logged;
 mod postgres;

@@ -89,8 +89,8 @@ fn fetch_here(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Result<F
         Err(why) => why,
     };
     let fresh = Fresh::create(path)?;
-    let mut outcome =
-        fetch_into(&fresh.repo, &revision, wanted, activity).map_err(|failure| failure.in_fresh_mirror(wanted.remote))?;
+    let mut outcome = fetch_into(&fresh.repo, &revision, wanted, activity)
+        .map_err(|failure| failure.in_fresh_mirror(wanted.remote))?;
     if let Some(base) = wanted.base
         && outcome.forced
         && repack::bring_back(&fresh.repo, base, wanted, activity)

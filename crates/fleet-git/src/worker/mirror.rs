@@ -160,8 +160,7 @@ impl Fresh {
         if rustix::fs::renameat_with(here, self.directory.path(), here, mirror, swap).is_ok() {
             return Ok(());
         }
-        let grave =
-            tempfile::Builder::new().prefix(&format!(".{name}.old-")).tempdir_in(parent).map_err(broken)?;
+        let grave = tempfile::Builder::new().prefix(&format!(".{name}.old-")).tempdir_in(parent).map_err(broken)?;
         match fs::rename(mirror, grave.path().join("mirror")) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -276,7 +276,8 @@ async fn compare(steps: Vec<Step>) {
 #[test]
 fn files_differences_contents_and_histories_are_those_that_git_tells_of() {
     let cases = std::env::var("SHOREBASE_DIFFERENTIAL_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, max_shrink_iters: 60, ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases, failure_persistence: None, max_shrink_iters: 60, ..Config::default() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let outcome = runner.run(&histories(), |steps| {
         runtime.block_on(compare(steps));

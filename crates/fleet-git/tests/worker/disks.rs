@@ -33,7 +33,13 @@ fn repo_with_history() -> GitRepo {
 }
 
 /// What a poll does when the host says `head`: fetch, list, read everything.
-async fn poll(pool: &WorkerPool, mirror: &Path, remote: &Remote, repo: &GitRepo, head: &CommitId) -> Result<(), String> {
+async fn poll(
+    pool: &WorkerPool,
+    mirror: &Path,
+    remote: &Remote,
+    repo: &GitRepo,
+    head: &CommitId,
+) -> Result<(), String> {
     let told = |error: fleet_git::GitError| format!("{:?}: {error}", error.kind);
     let outcome = pool.fetch_seen(mirror, remote, "main", Some(head), Some(head)).await.map_err(told)?;
     assert_eq!((&outcome.commit, outcome.forced), (head, false));
@@ -41,7 +47,8 @@ async fn poll(pool: &WorkerPool, mirror: &Path, remote: &Remote, repo: &GitRepo,
     let listed: Vec<String> = entries.iter().map(|entry| entry.path.clone()).collect();
     let oids: Vec<ObjectId> = entries.iter().map(|entry| entry.oid).collect();
     let blobs = pool.read_blobs(mirror, &oids, 1 << 20, 1 << 26).await.map_err(told)?;
-    let mut theirs: Vec<String> = repo.git(&["ls-tree", "-r", "--name-only", "HEAD"]).lines().map(ToOwned::to_owned).collect();
+    let mut theirs: Vec<String> =
+        repo.git(&["ls-tree", "-r", "--name-only", "HEAD"]).lines().map(ToOwned::to_owned).collect();
     theirs.sort();
     assert_eq!(listed, theirs);
     for (oid, blob) in oids.iter().zip(blobs) {
@@ -83,18 +90,24 @@ type Damage = (&'static str, Box<dyn Fn(&Path)>);
 
 fn damages() -> Vec<Damage> {
     let mut damages: Vec<Damage> = vec![
-        ("stale locks", Box::new(|mirror| {
-            fs::create_dir_all(mirror.join("refs/heads/a/b")).unwrap();
-            for lock in ["shallow.lock", "packed-refs.lock", "config.lock", "HEAD.lock", "refs/heads/a/b/c.lock"] {
-                fs::write(mirror.join(lock), "left behind").unwrap();
-            }
-            fs::write(own_reference(mirror).with_extension("lock"), "").unwrap();
-        })),
-        ("orphan temporary packs", Box::new(|mirror| {
-            for name in [".tmpAbCd", "tmp_pack_1", "tmp_idx_1", "pack-00.keep"] {
-                fs::write(mirror.join("objects/pack").join(name), "PACK").unwrap();
-            }
-        })),
+        (
+            "stale locks",
+            Box::new(|mirror| {
+                fs::create_dir_all(mirror.join("refs/heads/a/b")).unwrap();
+                for lock in ["shallow.lock", "packed-refs.lock", "config.lock", "HEAD.lock", "refs/heads/a/b/c.lock"] {
+                    fs::write(mirror.join(lock), "left behind").unwrap();
+                }
+                fs::write(own_reference(mirror).with_extension("lock"), "").unwrap();
+            }),
+        ),
+        (
+            "orphan temporary packs",
+            Box::new(|mirror| {
+                for name in [".tmpAbCd", "tmp_pack_1", "tmp_idx_1", "pack-00.keep"] {
+                    fs::write(mirror.join("objects/pack").join(name), "PACK").unwrap();
+                }
+            }),
+        ),
         ("truncated pack", Box::new(|mirror| edit(&packs(mirror)[0], |bytes| bytes.truncate(bytes.len() / 2)))),
         ("empty pack", Box::new(|mirror| edit(&packs(mirror)[0], Vec::clear))),
         ("missing pack", Box::new(|mirror| fs::remove_file(&packs(mirror)[0]).unwrap())),
@@ -105,31 +118,46 @@ fn damages() -> Vec<Damage> {
         ("garbage in HEAD", Box::new(|mirror| fs::write(mirror.join("HEAD"), [0xff, 0, 7]).unwrap())),
         ("garbage in a reference", Box::new(|mirror| fs::write(own_reference(mirror), "not an id\n").unwrap())),
         ("an empty reference", Box::new(|mirror| fs::write(own_reference(mirror), "").unwrap())),
-        ("a reference to nothing", Box::new(|mirror| fs::write(own_reference(mirror), format!("{}\n", "5".repeat(40))).unwrap())),
+        (
+            "a reference to nothing",
+            Box::new(|mirror| fs::write(own_reference(mirror), format!("{}\n", "5".repeat(40))).unwrap()),
+        ),
         ("garbage in packed-refs", Box::new(|mirror| fs::write(mirror.join("packed-refs"), [0xff; 99]).unwrap())),
         ("garbage in the configuration", Box::new(|mirror| fs::write(mirror.join("config"), "[core\n=").unwrap())),
-        ("alternates that lead nowhere", Box::new(|mirror| {
-            fs::create_dir_all(mirror.join("objects/info")).unwrap();
-            fs::write(mirror.join("objects/info/alternates"), "/nonexistent/objects\n").unwrap();
-        })),
-        ("a file in its place", Box::new(|mirror| {
-            fs::remove_dir_all(mirror).unwrap();
-            fs::write(mirror, "x").unwrap();
-        })),
+        (
+            "alternates that lead nowhere",
+            Box::new(|mirror| {
+                fs::create_dir_all(mirror.join("objects/info")).unwrap();
+                fs::write(mirror.join("objects/info/alternates"), "/nonexistent/objects\n").unwrap();
+            }),
+        ),
+        (
+            "a file in its place",
+            Box::new(|mirror| {
+                fs::remove_dir_all(mirror).unwrap();
+                fs::write(mirror, "x").unwrap();
+            }),
+        ),
     ];
     for part in [2_usize, 10, 25, 40, 60, 75, 90, 98] {
-        damages.push(("a flipped bit in the pack", Box::new(move |mirror| {
-            edit(&packs(mirror)[0], |bytes| {
-                let at = bytes.len() * part / 100;
-                bytes[at] ^= 4;
-            });
-        })));
-        damages.push(("a flipped bit in the index", Box::new(move |mirror| {
-            edit(&index(mirror), |bytes| {
-                let at = bytes.len() * part / 100;
-                bytes[at] ^= 4;
-            });
-        })));
+        damages.push((
+            "a flipped bit in the pack",
+            Box::new(move |mirror| {
+                edit(&packs(mirror)[0], |bytes| {
+                    let at = bytes.len() * part / 100;
+                    bytes[at] ^= 4;
+                });
+            }),
+        ));
+        damages.push((
+            "a flipped bit in the index",
+            Box::new(move |mirror| {
+                edit(&index(mirror), |bytes| {
+                    let at = bytes.len() * part / 100;
+                    bytes[at] ^= 4;
+                });
+            }),
+        ));
     }
     damages
 }
@@ -215,7 +243,8 @@ impl Disk {
     }
 
     fn remount(&self, how: &str) {
-        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.at.path()).status().unwrap();
+        let status =
+            Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.at.path()).status().unwrap();
         assert!(status.success(), "remount {how}");
     }
 }
@@ -228,7 +257,8 @@ impl Drop for Disk {
 }
 
 fn temporary_files(mirror: &Path) -> Vec<String> {
-    let names = fs::read_dir(mirror.join("objects/pack")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let names =
+        fs::read_dir(mirror.join("objects/pack")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     names.filter(|name| !name.starts_with("pack-")).collect()
 }
 

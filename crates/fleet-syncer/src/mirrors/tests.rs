@@ -24,6 +24,7 @@ fn mirrors(directory: &Path, max_mirror_bytes: u64) -> Mirrors {
         credentials: vec![credential],
         allow_local_repositories: false,
         poll_interval: Duration::from_secs(15),
+        forges: Vec::new(),
         max_mirror_bytes,
         device_certificate_lifetime: Duration::from_secs(3600),
     };

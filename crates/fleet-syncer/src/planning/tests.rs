@@ -19,15 +19,15 @@ use super::*;
 use crate::apply::{Application, Applied, Outcome, Writer, apply};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
-use crate::metrics::SyncerMetrics;
-use crate::mirrors::Mirrors;
 use crate::desired;
 use crate::inputs::{ContentCache, InputReader};
+use crate::metrics::SyncerMetrics;
+use crate::mirrors::Mirrors;
+use crate::outbox::Outbox;
 use crate::pins::LastPins;
 use crate::repositories::Repositories;
-use crate::values::Subjects;
-use crate::outbox::Outbox;
 use crate::snapshot::{Mirror, Snapshot};
+use crate::values::Subjects;
 
 const ORG: OrgId = OrgId::DEFAULT;
 

@@ -79,7 +79,9 @@ fn each_device_follows_the_branch_of_its_own_label_and_nobody_else_moves() {
     push(&shared, &root, "kiosk-3");
     three.wait_file("/etc/shared.conf", "for kiosk-3\n");
     assert_eq!(versions(&there), "kiosk-1 1\nkiosk-2 2\nkiosk-3 1");
-    eventually("nothing to be missing", || (there.sql("select count(*) from desired.input_values") == "0").then_some(()));
+    eventually("nothing to be missing", || {
+        (there.sql("select count(*) from desired.input_values") == "0").then_some(())
+    });
 
     // The host goes away and the service starts again: a change of the fleet is applied with what was pinned last.
     drop(server);

@@ -15,11 +15,11 @@ mod harness;
 mod histories;
 mod holds;
 mod holds_durable;
-mod kills;
-mod mirrors;
 #[path = "../load/hub.rs"]
 mod hub;
+mod kills;
 mod load;
+mod mirrors;
 mod plans;
 mod replicas;
 mod repositories;
