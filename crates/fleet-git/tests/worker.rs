@@ -16,5 +16,7 @@ mod local;
 mod ssh;
 #[path = "worker/support.rs"]
 mod support;
+#[path = "worker/transports.rs"]
+mod transports;
 #[path = "worker/trees.rs"]
 mod trees;

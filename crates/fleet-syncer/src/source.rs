@@ -159,6 +159,8 @@ impl Source {
         let began = self.shared.clock.now();
         let held = |source: &Self| source.held.as_ref().map(|(commit, _)| commit.clone());
         let before = (self.applied.clone(), self.refused.clone(), held(self));
+        // Credentials may have been replaced since.
+        self.remote = self.shared.config.remote(&self.definition.url);
         let result = self.look().await;
         match &result {
             Ok(step) => {

@@ -4,6 +4,7 @@
 //! Helpers panic with a full sentence when the machine cannot do what a test needs; `try_` variants return it instead.
 #![forbid(unsafe_code)]
 
+mod connect_proxy;
 mod fault_proxy;
 pub mod file_server;
 mod git_repo;
@@ -12,6 +13,7 @@ mod postgres;
 pub mod ssh_server;
 mod wait;
 
+pub use connect_proxy::ConnectProxy;
 pub use fault_proxy::{Fault, TcpFaultProxy};
 pub use git_repo::GitRepo;
 pub use postgres::{TestDatabase, TestPostgres};

@@ -1,5 +1,6 @@
 //! The service's configuration: one YAML file and a few environment variables. Every bad value is reported at once.
 
+mod credentials;
 mod fields;
 mod read;
 mod webhooks;
@@ -15,6 +16,7 @@ use fleet_syncer::GitCredential;
 use fleet_user_api::{OidcConfig, Webhook};
 use zeroize::Zeroizing;
 
+pub use credentials::CredentialFiles;
 pub use read::{ENVIRONMENT, load};
 
 /// The configuration, checked.
@@ -94,8 +96,10 @@ pub struct GitConfig {
     pub max_workers: usize,
     /// Whether manifests may name repositories on this disk.
     pub allow_local_repositories: bool,
-    /// Credentials by URL.
+    /// Credentials by URL, as they were at the start.
     pub credentials: Vec<GitCredential>,
+    /// Where they are read again.
+    pub credential_files: CredentialFiles,
 }
 
 /// How long certificates live.

@@ -49,7 +49,7 @@ impl World {
             org: ORG,
             mirrors: "/nonexistent".into(),
             sources: Vec::new(),
-            credentials: Vec::new(),
+            credentials: Vec::new().into(),
             allow_local_repositories: false,
             poll_interval: ttl,
             device_certificate_lifetime: ttl,
