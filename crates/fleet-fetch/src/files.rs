@@ -70,10 +70,30 @@ impl FilesSecrets {
     }
 }
 
+/// All keys of the one secret that a directory holds, of one version, as [`FilesSecrets`] reads it. Blocks.
+///
+/// # Errors
+/// As [`FilesSecrets::read`].
+pub fn read_secret_directory(directory: &Path) -> Result<Secret, FetchError> {
+    read_place(&directory.display().to_string(), || openat(CWD, directory, FOLLOWING, Mode::empty()))
+}
+
+const FOLLOWING: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const HERE: OFlags = FOLLOWING.union(OFlags::NOFOLLOW);
+
 fn read(directory: &Path, namespace: &str, name: &str) -> Result<Secret, FetchError> {
     let shown = directory.join(namespace).join(name).display().to_string();
+    read_place(&shown, || {
+        let root = openat(CWD, directory, FOLLOWING, Mode::empty())?;
+        let namespace = openat(&root, namespace, HERE, Mode::empty())?;
+        openat(&namespace, name, HERE, Mode::empty())
+    })
+}
+
+fn read_place(shown: &str, open: impl Fn() -> rustix::io::Result<OwnedFd>) -> Result<Secret, FetchError> {
     for _ in 0..MAX_LOOKS {
-        match look(directory, namespace, name, &shown) {
+        let fd = open().map_err(|errno| failed(shown, "", errno))?;
+        match (Place { shown, fd }).look() {
             Ok(secret) => return Ok(secret),
             Err(Miss::Failed(error)) => return Err(error),
             Err(Miss::Moved) => std::thread::yield_now(),
@@ -83,29 +103,22 @@ fn read(directory: &Path, namespace: &str, name: &str) -> Result<Secret, FetchEr
     Err(FetchError::new(FetchErrorKind::Other, message))
 }
 
-fn look(directory: &Path, namespace: &str, name: &str, shown: &str) -> Result<Secret, Miss> {
-    let follow = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = openat(CWD, directory, follow, Mode::empty()).map_err(|errno| failed(shown, "", errno))?;
-    let namespace =
-        openat(&root, namespace, follow | OFlags::NOFOLLOW, Mode::empty()).map_err(|errno| failed(shown, "", errno))?;
-    let fd =
-        openat(&namespace, name, follow | OFlags::NOFOLLOW, Mode::empty()).map_err(|errno| failed(shown, "", errno))?;
-    let place = Place { shown, fd };
-    let Some(version) = place.version()? else { return place.keys_twice() };
-    let inner = match openat(&place.fd, version.as_str(), follow | OFlags::NOFOLLOW, Mode::empty()) {
-        Ok(inner) => Place { shown, fd: inner },
-        Err(Errno::NOENT) => return Err(Miss::Moved),
-        Err(errno) => return Err(failed(shown, DATA, errno).into()),
-    };
-    let keys = inner.keys();
-    // Old versions are removed behind the switch: what was read is whole only if it is still the version.
-    if place.version()?.as_ref() != Some(&version) {
-        return Err(Miss::Moved);
-    }
-    keys.map(|(keys, _)| keys)
-}
-
 impl Place<'_> {
+    fn look(&self) -> Result<Secret, Miss> {
+        let Some(version) = self.version()? else { return self.keys_twice() };
+        let inner = match openat(&self.fd, version.as_str(), HERE, Mode::empty()) {
+            Ok(fd) => Place { shown: self.shown, fd },
+            Err(Errno::NOENT) => return Err(Miss::Moved),
+            Err(errno) => return Err(failed(self.shown, DATA, errno).into()),
+        };
+        let keys = inner.keys();
+        // Old versions are removed behind the switch: what was read is whole only if it is still the version.
+        if self.version()?.as_ref() != Some(&version) {
+            return Err(Miss::Moved);
+        }
+        keys.map(|(keys, _)| keys)
+    }
+
     /// Where `..data` leads to, if there is one.
     fn version(&self) -> Result<Option<String>, FetchError> {
         match readlinkat(&self.fd, DATA, Vec::new()) {

@@ -19,7 +19,7 @@ mod secret;
 mod secrets;
 
 pub use error::{FetchError, FetchErrorKind};
-pub use files::FilesSecrets;
+pub use files::{FilesSecrets, read_secret_directory};
 pub use http::{FetchLimits, Fetched, HttpFetcher};
 pub use kubernetes::{ApiServer, KubernetesSecrets};
 pub use names::{check_secret_key, check_secret_name, check_secret_namespace};

@@ -8,7 +8,7 @@ use fleet_fetch::{
     SecretBytes, Validators,
 };
 use fleet_test::file_server::FileServer;
-use fleet_test::{Fault, TcpFaultProxy};
+use fleet_test::{Fault, TcpFaultProxy, wait_for};
 
 const LOCATIONS: &str = r#"
     location /weak/ { root {root}; gzip on; gzip_min_length 1; gzip_types *; }
@@ -65,6 +65,12 @@ fn kind(fetched: Result<Fetched, FetchError>) -> FetchErrorKind {
     let error = fetched.unwrap_err();
     assert!(!error.message.contains("hunter2"), "{error}");
     error.kind
+}
+
+/// The requests so far, once there are `count`: nginx writes a line behind its answer.
+async fn requests(server: &FileServer, count: usize) -> Vec<String> {
+    let what = format!("request {count}");
+    wait_for(&what, Duration::from_secs(10), async || Some(server.requests()).filter(|seen| seen.len() >= count)).await
 }
 
 /// Asks twice and then again after a change; true when the second answer was "unchanged".
@@ -134,9 +140,8 @@ async fn redirects_are_followed_within_reason() {
     let server = server();
     let at = |path: &str| place(&server, server.https_url(path));
     assert_eq!(content(get(&at("moved")).await).0, "one");
-    let before = server.requests().len();
     assert_eq!(kind(get(&at("loop")).await), FetchErrorKind::Invalid);
-    assert_eq!(server.requests().len() - before, 6, "the first request and five redirects");
+    assert_eq!(requests(&server, 8).await.len(), 8, "two before, the first request and five redirects");
     assert_eq!(kind(get(&at("lost")).await), FetchErrorKind::Invalid);
     assert_eq!(kind(get(&at("to-file")).await), FetchErrorKind::Invalid);
     assert_eq!(kind(get(&at("to-user")).await), FetchErrorKind::Invalid);
@@ -151,12 +156,12 @@ async fn another_origin_gets_no_credentials_even_on_the_way_back() {
     let mut place = bearer(&server, server.https_url(&format!("to-port/{}/private.txt", other.https_port())));
     place.options.ca_pem = Some(format!("{}{}", server.ca_pem(), other.ca_pem()));
     assert_eq!(content(get(&place).await).0, "open");
-    assert_eq!(other.requests(), ["200 /private.txt - -"]);
-    assert!(server.requests()[0].contains("Bearer hunter2"));
+    assert_eq!(requests(&other, 1).await, ["200 /private.txt - -"]);
+    assert!(requests(&server, 1).await[0].contains("Bearer hunter2"));
     let back = format!("to-port/{}/to-port/{}/private", other.https_port(), server.https_port());
     place.url = server.https_url(&back);
     assert_eq!(kind(get(&place).await), FetchErrorKind::Denied);
-    assert_eq!(server.requests().last().unwrap(), "401 /private - -");
+    assert_eq!(requests(&server, 3).await[2], "401 /private - -");
 }
 
 #[tokio::test]
@@ -209,7 +214,7 @@ async fn a_client_certificate_lets_in_where_one_is_wanted() {
     };
     place.options.client_identity = identity(server.client_pem());
     assert_eq!(content(get(&place).await).0, "one");
-    assert_eq!(server.requests().last().unwrap(), "200 /a.txt - CN=device");
+    assert_eq!(requests(&server, 2).await[1], "200 /a.txt - CN=device");
     place.options.client_identity = identity(server.stranger_pem());
     assert_eq!(kind(get(&place).await), FetchErrorKind::Denied);
     let (certificate, _) = server.client_pem();

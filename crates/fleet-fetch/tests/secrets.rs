@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fleet_fetch::{
     ApiServer, FetchError, FetchErrorKind, FilesSecrets, KubernetesSecrets, MAX_SECRET_BYTES, SecretBytes,
-    SecretProvider,
+    SecretProvider, read_secret_directory,
 };
 use fleet_test::file_server::FileServer;
 
@@ -64,6 +64,7 @@ async fn plain_files_and_mounted_volumes_are_read() {
     assert_eq!(read(directory.path(), "shop", "web.tls").await.unwrap()[0].1, "hunter1");
     mount(&mounted, 2, &[("tls.key", "hunter2".to_owned())]);
     assert_eq!(read(directory.path(), "shop", "web.tls").await.unwrap()[0].1, "hunter2");
+    assert_eq!(text(&read_secret_directory(&mounted).unwrap()["tls.key"]), "hunter2");
 }
 
 #[tokio::test]

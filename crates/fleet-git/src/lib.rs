@@ -25,7 +25,7 @@ mod worker;
 pub use error::{GitError, GitErrorKind};
 pub use object_id::{ObjectId, ObjectIdError};
 pub use pool::{Limits, WorkerCommand, WorkerPool};
-pub use remote::{HttpsOptions, Remote, RemoteAuth, SshOptions, check_url, redact_url};
+pub use remote::{ClientCertificate, HttpsOptions, Remote, RemoteAuth, SshOptions, check_url, redact_url};
 pub use secret::Secret;
 pub use wire::{Change, ChangeKind, CommitSubject, EntryMode, FetchOutcome, TreeEntry};
 pub use worker::{askpass_main, worker_main};

@@ -45,8 +45,28 @@ pub struct HttpsOptions {
     pub ca_pem: Option<String>,
     /// Accept any certificate. Insecure; for hosts that cannot be fixed.
     pub skip_verify: bool,
-    /// The URL of an HTTP proxy. Without it, the `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the service count.
+    /// The certificate to show to a host that asks for one. Redirects are refused then.
+    pub client_certificate: Option<ClientCertificate>,
+    /// The URL of an HTTP proxy, `http://[user@]host:port`. Without it, the `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the
+    /// service count.
     pub proxy: Option<String>,
+    /// The password of the user in the proxy's URL.
+    pub proxy_password: Option<Secret>,
+}
+
+/// A client certificate and its key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate and those between it and its CA, PEM.
+    pub certificate_pem: String,
+    /// The private key, PEM.
+    pub key_pem: Secret,
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCertificate").finish_non_exhaustive()
+    }
 }
 
 /// How to authenticate at a Git host.
@@ -85,7 +105,9 @@ impl fmt::Debug for HttpsOptions {
             .field("auth", &self.auth)
             .field("ca_pem", &self.ca_pem.is_some())
             .field("skip_verify", &self.skip_verify)
+            .field("client_certificate", &self.client_certificate.is_some())
             .field("proxy", &self.proxy.as_deref().map(redact_url))
+            .field("proxy_password", &self.proxy_password)
             .finish()
     }
 }
@@ -105,7 +127,7 @@ impl fmt::Debug for SshOptions {
 pub(crate) mod pipe {
     use serde::{Deserialize, Serialize};
 
-    use super::{HttpsOptions, Remote, RemoteAuth, SshOptions};
+    use super::{ClientCertificate, HttpsOptions, Remote, RemoteAuth, SshOptions};
     use crate::secret::{Secret, maybe_on_the_pipe, on_the_pipe};
 
     #[derive(Serialize, Deserialize)]
@@ -136,7 +158,45 @@ pub(crate) mod pipe {
         auth: RemoteAuth,
         ca_pem: Option<String>,
         skip_verify: bool,
+        #[serde(with = "maybe_certificate")]
+        client_certificate: Option<ClientCertificate>,
         proxy: Option<String>,
+        #[serde(with = "maybe_on_the_pipe")]
+        proxy_password: Option<Secret>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "ClientCertificate")]
+    struct ClientCertificateOnThePipe {
+        certificate_pem: String,
+        #[serde(with = "on_the_pipe")]
+        key_pem: Secret,
+    }
+
+    /// The same for a certificate that may be absent.
+    mod maybe_certificate {
+        use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+        use super::{ClientCertificate, ClientCertificateOnThePipe};
+
+        #[derive(Serialize)]
+        struct Lent<'a>(#[serde(with = "ClientCertificateOnThePipe")] &'a ClientCertificate);
+
+        #[derive(Deserialize)]
+        struct Owned(#[serde(with = "ClientCertificateOnThePipe")] ClientCertificate);
+
+        pub(super) fn serialize<S: Serializer>(
+            certificate: &Option<ClientCertificate>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            certificate.as_ref().map(Lent).serialize(serializer)
+        }
+
+        pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<ClientCertificate>, D::Error> {
+            Ok(Option::<Owned>::deserialize(deserializer)?.map(|owned| owned.0))
+        }
     }
 
     #[derive(Serialize, Deserialize)]
@@ -164,6 +224,15 @@ impl Remote {
     /// The URL for messages: without user, password, query or fragment.
     pub fn display_url(&self) -> String {
         redact_url(&self.url)
+    }
+
+    /// Whether anybody on the way could pass for the host, because the configuration says not to verify it.
+    pub fn skips_verification(&self) -> bool {
+        match self.location() {
+            Ok(Location::Http) => self.https.skip_verify && self.url.to_ascii_lowercase().starts_with("https://"),
+            Ok(Location::Ssh(_)) => self.ssh.skip_verify,
+            Ok(Location::Local(_) | Location::Daemon { .. }) | Err(_) => false,
+        }
     }
 
     /// Which transport this URL needs.
@@ -357,6 +426,18 @@ mod tests {
     }
 
     #[test]
+    fn a_remote_says_when_nobody_verifies_its_host() {
+        let skips = |url: &str, https: bool, ssh: bool| {
+            let mut remote = Remote::anonymous(url);
+            (remote.https.skip_verify, remote.ssh.skip_verify) = (https, ssh);
+            remote.skips_verification()
+        };
+        assert!(skips("https://h/a", true, false) && !skips("https://h/a", false, true));
+        assert!(skips("git@h:a", false, true) && skips("ssh://h/a", false, true) && !skips("git@h:a", true, false));
+        assert!(!skips("http://h/a", true, true) && !skips("/srv/a", true, true) && !skips("nonsense", true, true));
+    }
+
+    #[test]
     fn messages_show_urls_without_credentials() {
         assert_eq!(redact_url("https://user:pw@example.com/a.git?token=x"), "https://example.com/a.git");
         assert_eq!(redact_url("https://a@b@example.com"), "https://example.com");
@@ -375,6 +456,10 @@ mod tests {
         let mut remote = Remote::anonymous("https://example.com/a.git");
         remote.https.auth = RemoteAuth::Basic { username: "u".to_owned(), password: Secret::new("hunter2") };
         remote.https.proxy = Some("http://u:hunter2@proxy:3128".to_owned());
+        remote.https.proxy_password = Some(Secret::new("hunter2"));
+        let (certificate_pem, key_pem) = ("hunter2".to_owned(), Secret::new("hunter2"));
+        remote.https.client_certificate = Some(ClientCertificate { certificate_pem, key_pem });
+        assert!(!format!("{:?}", remote.https.client_certificate).contains("hunter2"));
         remote.url = "https://u:hunter2@example.com/a.git".to_owned();
         assert!(!format!("{remote:?}").contains("hunter2"));
     }

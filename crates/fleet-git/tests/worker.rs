@@ -24,5 +24,7 @@ mod local;
 mod ssh;
 #[path = "worker/support.rs"]
 mod support;
+#[path = "worker/transports.rs"]
+mod transports;
 #[path = "worker/trees.rs"]
 mod trees;

@@ -52,7 +52,7 @@ fn git_reason(kind: GitErrorKind) -> &'static str {
 
 /// Whether the host proves who it is. Sources whose hosts always did do not speak of it.
 pub(crate) fn transport(conditions: &mut Vec<Condition>, remote: &Remote, now: &str) {
-    if remote.https.skip_verify || remote.ssh.skip_verify {
+    if remote.skips_verification() {
         let message = "the host's identity is not checked (skipServerVerification): anybody on the way can change what is applied";
         let insecure = Condition::new("InsecureTransport", ConditionStatus::True, "VerificationSkipped", message, now);
         set_condition(conditions, insecure);

@@ -3,26 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleet_git::{HttpsOptions, Remote, RemoteAuth, SshOptions};
+use fleet_git::{GitError, Remote};
 use fleet_model::OrgId;
 use fleet_store::SourceDefinition;
 
+use crate::credentials::GitCredentials;
 use crate::outbox::ForgeConfig;
-
-/// How to be let in at the hosts below a URL prefix.
-#[derive(Debug, Clone)]
-pub struct GitCredential {
-    /// Applies to URLs that start with this; the longest match counts. Goes beyond the host: `https://host/`, `git@host:`.
-    pub url_prefix: String,
-    /// How to authenticate.
-    pub auth: RemoteAuth,
-    /// Certificates to trust instead of the system's, PEM.
-    pub ca_pem: Option<String>,
-    /// Accept any certificate.
-    pub skip_verify: bool,
-    /// Key and host keys, for URLs of the SSH kind.
-    pub ssh: SshOptions,
-}
 
 /// Settings of the syncer.
 #[derive(Debug, Clone)]
@@ -35,8 +21,8 @@ pub struct SyncerConfig {
     pub mirrors: PathBuf,
     /// Sources of the service's configuration.
     pub sources: Vec<SourceDefinition>,
-    /// Credentials by URL.
-    pub credentials: Vec<GitCredential>,
+    /// Credentials by URL and by name. They may be replaced while the syncer runs.
+    pub credentials: GitCredentials,
     /// Whether manifests may name repositories on the service's own disk.
     pub allow_local_repositories: bool,
     /// How often a host is asked when nothing wakes the source; drawn from ± 20 %.
@@ -51,66 +37,20 @@ pub struct SyncerConfig {
 
 impl SyncerConfig {
     /// The prefix whose credential is used for `url`; empty when there is none.
-    pub(crate) fn credential_prefix(&self, url: &str) -> &str {
-        self.credential(url).map_or("", |credential| credential.url_prefix.as_str())
+    pub(crate) fn credential_prefix(&self, url: &str) -> String {
+        self.credentials.prefix(url)
     }
 
-    fn credential(&self, url: &str) -> Option<&GitCredential> {
-        self.credentials
-            .iter()
-            .filter(|credential| url.starts_with(&credential.url_prefix))
-            .max_by_key(|credential| credential.url_prefix.len())
+    /// The repository at `url` with what is needed to read it now.
+    pub fn remote(&self, url: &str) -> Remote {
+        self.credentials.remote(url)
     }
 
-    /// The repository at `url` with what is needed to read it.
-    pub(crate) fn remote(&self, url: &str) -> Remote {
-        match self.credential(url) {
-            None => Remote::anonymous(url),
-            Some(credential) => Remote {
-                url: url.to_owned(),
-                https: HttpsOptions {
-                    auth: credential.auth.clone(),
-                    ca_pem: credential.ca_pem.clone(),
-                    skip_verify: credential.skip_verify,
-                    ..HttpsOptions::default()
-                },
-                ssh: credential.ssh.clone(),
-            },
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_prefix_gives_the_credential_and_others_get_none() {
-        let credential = |prefix: &str, user: &str| GitCredential {
-            url_prefix: prefix.to_owned(),
-            auth: RemoteAuth::Basic { username: user.to_owned(), password: String::from("x").into() },
-            ca_pem: None,
-            skip_verify: false,
-            ssh: SshOptions::default(),
-        };
-        let config = SyncerConfig {
-            holder: String::new(),
-            org: OrgId::DEFAULT,
-            mirrors: PathBuf::new(),
-            sources: Vec::new(),
-            credentials: vec![credential("https://git.test/", "all"), credential("https://git.test/ops/", "ops")],
-            allow_local_repositories: false,
-            poll_interval: Duration::from_secs(15),
-            max_mirror_bytes: u64::MAX,
-            device_certificate_lifetime: Duration::from_secs(3600),
-            forges: Vec::new(),
-        };
-        let user = |url: &str| match config.remote(url).https.auth {
-            RemoteAuth::Basic { username, .. } => username,
-            RemoteAuth::Anonymous | RemoteAuth::Bearer { .. } => "nobody".to_owned(),
-        };
-        assert_eq!(user("https://git.test/ops/fleet.git"), "ops");
-        assert_eq!(user("https://git.test/apps.git"), "all");
-        assert_eq!(user("https://git.test.evil/ops/fleet.git"), "nobody");
+    /// The repository at `url` with the credential of that name.
+    ///
+    /// # Errors
+    /// `AuthFailed` when there is no such credential, or the URL does not lie below its prefix.
+    pub fn remote_with(&self, url: &str, credential: &str) -> Result<Remote, GitError> {
+        self.credentials.remote_with(url, credential)
     }
 }

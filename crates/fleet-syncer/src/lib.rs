@@ -8,6 +8,7 @@ mod announced;
 mod apply;
 mod conditions;
 mod config;
+mod credentials;
 mod dependencies;
 mod desired;
 mod enroll;
@@ -34,7 +35,8 @@ mod watch;
 mod work;
 
 pub use apply::Applied;
-pub use config::{GitCredential, SyncerConfig};
+pub use config::SyncerConfig;
+pub use credentials::{GitCredential, GitCredentials};
 pub use leadership::Syncer;
 pub use metrics::SyncerMetrics;
 pub use outbox::ForgeConfig;

@@ -61,14 +61,15 @@ impl Mirrors {
     /// The mirror of a repository at a revision. Whoever keeps it keeps it from being removed as unused.
     pub(crate) fn of(&self, url: &str, revision: &str) -> Arc<SharedMirror> {
         let revision = Some(revision.trim()).filter(|revision| !revision.is_empty()).unwrap_or("HEAD");
-        let credential = self.config.credential_prefix(url).to_owned();
+        let credential = self.config.credential_prefix(url);
         let key = Key { url: normal(url), revision: revision.to_owned(), credential };
         let mut known = lock(&self.known);
         let mirror = known.entry(key).or_insert_with_key(|key| {
             let cap = LONGEST_PAUSE.max(self.config.poll_interval);
             Arc::new(SharedMirror {
                 path: self.config.mirrors.join(key.directory_name()),
-                remote: self.config.remote(url),
+                config: Arc::clone(&self.config),
+                url: url.to_owned(),
                 revision: revision.to_owned(),
                 shared_for: self.config.poll_interval.mul_f64(SHARED_PART),
                 seen: Mutex::default(),
@@ -202,7 +203,8 @@ struct Usage {
 #[derive(Debug)]
 pub(crate) struct SharedMirror {
     path: PathBuf,
-    remote: Remote,
+    config: Arc<SyncerConfig>,
+    url: String,
     revision: String,
     shared_for: Duration,
     /// When the host was asked last, and what it said. The lock is held while it is asked.
@@ -237,9 +239,9 @@ impl SharedMirror {
         &self.path
     }
 
-    /// The repository, with what is needed to read it.
-    pub(crate) fn remote(&self) -> &Remote {
-        &self.remote
+    /// The repository, with what is needed to read it now: credentials are replaced while the service runs.
+    pub(crate) fn remote(&self) -> Remote {
+        self.config.remote(&self.url)
     }
 
     /// What a poll wants to know, of somebody who was woken last at `woken`.
@@ -276,7 +278,7 @@ impl SharedMirror {
             return Err(error);
         }
         self.metrics.host_looks.inc();
-        let result = git.observe(&self.remote, &self.revision).await;
+        let result = git.observe(&self.remote(), &self.revision).await;
         lock(&self.observing_gate).note(began, Instant::now(), result.as_ref().err());
         *seen = Some((began, result.clone()));
         drop(seen);
@@ -316,12 +318,12 @@ impl SharedMirror {
             return Err(error);
         }
         let seen = self.heard.borrow().commit.clone();
-        let result = git.fetch_seen(&self.path, &self.remote, &self.revision, base, seen.as_ref()).await;
+        let result = git.fetch_seen(&self.path, &self.remote(), &self.revision, base, seen.as_ref()).await;
         lock(&self.fetching_gate).note(began, Instant::now(), result.as_ref().err());
         if let Ok(outcome) = &result {
             *lock(&self.fetched) = Some(outcome.commit.clone());
             if let Some(why) = &outcome.rebuilt {
-                tracing::info!(repository = self.remote.display_url(), why, "Built a mirror anew");
+                tracing::info!(repository = fleet_git::redact_url(&self.url), why, "Built a mirror anew");
             }
         }
         lock(&self.usage).used = SystemTime::now();

@@ -158,7 +158,7 @@ impl Source {
         let mirror = shared.mirrors.of(&definition.url, &definition.revision);
         let news = mirror.news();
         let mut conditions = row.conditions;
-        conditions::transport(&mut conditions, mirror.remote(), &shared.clock.now_rfc3339());
+        conditions::transport(&mut conditions, &mirror.remote(), &shared.clock.now_rfc3339());
         Self {
             shared,
             lease,

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::file_server::Authority;
+
 pub(crate) const NGINX: [&str; 3] = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"];
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -19,11 +21,28 @@ const START_DEADLINE: Duration = Duration::from_secs(10);
 pub struct GitServer {
     https_port: u16,
     http_port: u16,
-    ca_pem: String,
+    certificate_port: u16,
+    certificates: Certificates,
     // Killed before their directory goes.
     _nginx: KilledOnDrop,
     _fcgiwrap: KilledOnDrop,
     directory: tempfile::TempDir,
+}
+
+/// The private CA, and client certificates with their keys, all PEM.
+#[derive(Debug)]
+struct Certificates {
+    ca: String,
+    client: (String, String),
+    stranger: (String, String),
+}
+
+/// Where nginx listens: HTTPS, HTTP, and HTTPS that wants a client certificate.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    https: u16,
+    http: u16,
+    certificate: u16,
 }
 
 /// A process that leads a group of its own, since fcgiwrap works in children that outlive it.
@@ -57,7 +76,7 @@ impl GitServer {
         let programs = Programs::find()?;
         let directory =
             tempfile::Builder::new().prefix("git-server-").tempdir().context("create the server's directory")?;
-        let ca_pem = write_certificates(directory.path())?;
+        let certificates = write_certificates(directory.path())?;
         if let Some((user, password)) = credentials {
             fs::write(directory.path().join("htpasswd"), format!("{user}:{{PLAIN}}{password}\n"))?;
         }
@@ -65,12 +84,19 @@ impl GitServer {
         // nginx cannot report a port that the system chose, so another program may take it in between: try again then.
         let mut last_error = None;
         for _ in 0..5 {
-            let (https_port, http_port) = (free_port()?, free_port()?);
-            let config =
-                nginx_config(directory.path(), root, &programs.backend, (https_port, http_port), credentials.is_some());
-            match start_nginx(&programs.nginx, directory.path(), &config, https_port) {
+            let ports = Ports { https: free_port()?, http: free_port()?, certificate: free_port()? };
+            let config = nginx_config(directory.path(), root, &programs.backend, ports, credentials.is_some());
+            match start_nginx(&programs.nginx, directory.path(), &config, ports.https) {
                 Ok(nginx) => {
-                    return Ok(Self { https_port, http_port, ca_pem, _nginx: nginx, _fcgiwrap: fcgiwrap, directory });
+                    return Ok(Self {
+                        https_port: ports.https,
+                        http_port: ports.http,
+                        certificate_port: ports.certificate,
+                        certificates,
+                        _nginx: nginx,
+                        _fcgiwrap: fcgiwrap,
+                        directory,
+                    });
                 }
                 Err(error) => last_error = Some(error),
             }
@@ -118,7 +144,28 @@ impl GitServer {
 
     /// The certificate of the CA that signed the server's certificate, as PEM.
     pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
+        &self.certificates.ca
+    }
+
+    /// The `https://` URL of the repository at `path` for those who show the certificate of [`client_pem`](Self::client_pem).
+    pub fn client_url(&self, path: &str) -> String {
+        format!("https://localhost:{}/{path}", self.certificate_port)
+    }
+
+    /// An `https://` URL that redirects to the same repository at the port that wants a client certificate, which is
+    /// another host to any client.
+    pub fn redirecting_to_client_url(&self, path: &str) -> String {
+        self.https_url(&format!("to-port/{}/{path}", self.certificate_port))
+    }
+
+    /// A client certificate that the server accepts and its key, as PEM.
+    pub fn client_pem(&self) -> (&str, &str) {
+        (&self.certificates.client.0, &self.certificates.client.1)
+    }
+
+    /// A client certificate of another CA and its key, as PEM.
+    pub fn stranger_pem(&self) -> (&str, &str) {
+        (&self.certificates.stranger.0, &self.certificates.stranger.1)
     }
 }
 
@@ -155,20 +202,16 @@ pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Writes `server.pem` and `server.key` for `localhost` and returns the PEM of the CA that signed them.
-fn write_certificates(directory: &Path) -> Result<String> {
-    let ca_key = rcgen::KeyPair::generate()?;
-    let mut ca = rcgen::CertificateParams::new(Vec::<String>::new())?;
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    ca.distinguished_name.push(rcgen::DnType::CommonName, "Test CA of a Git server");
-    let ca_pem = ca.self_signed(&ca_key)?.pem();
-    let issuer = rcgen::Issuer::new(ca, ca_key);
-    let key = rcgen::KeyPair::generate()?;
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = rcgen::CertificateParams::new(names)?.signed_by(&key, &issuer)?;
-    fs::write(directory.join("server.pem"), certificate.pem())?;
-    fs::write(directory.join("server.key"), key.serialize_pem())?;
-    Ok(ca_pem)
+/// Writes `server.pem` and `server.key` for `localhost`, and `ca.pem` of the CA that signed them and client certificates.
+fn write_certificates(directory: &Path) -> Result<Certificates> {
+    let authority = Authority::new("Test CA of a Git server")?;
+    let (certificate, key) = authority.issue("localhost", false)?;
+    let client = authority.issue("syncer", true)?;
+    let stranger = Authority::new("Test CA of nobody")?.issue("stranger", true)?;
+    fs::write(directory.join("server.pem"), certificate)?;
+    fs::write(directory.join("server.key"), key)?;
+    fs::write(directory.join("ca.pem"), &authority.pem)?;
+    Ok(Certificates { ca: authority.pem, client, stranger })
 }
 
 fn start_fcgiwrap(programs: &Programs, directory: &Path) -> Result<KilledOnDrop> {
@@ -227,9 +270,9 @@ fn until_ready(child: &mut KilledOnDrop, name: &str, ready: impl Fn() -> bool) -
     Ok(())
 }
 
-fn nginx_config(directory: &Path, root: &Path, backend: &Path, ports: (u16, u16), authenticate: bool) -> String {
+fn nginx_config(directory: &Path, root: &Path, backend: &Path, ports: Ports, authenticate: bool) -> String {
     let (directory, root, backend) = (directory.display(), root.display(), backend.display());
-    let (https, http) = ports;
+    let Ports { https, http, certificate } = ports;
     let auth = if authenticate {
         format!("auth_basic \"git\"; auth_basic_user_file {directory}/htpasswd;")
     } else {
@@ -251,6 +294,20 @@ fn nginx_config(directory: &Path, root: &Path, backend: &Path, ports: (u16, u16)
       fastcgi_param REMOTE_ADDR $remote_addr;
       fastcgi_param REMOTE_USER $remote_user;"
     );
+    let locations = format!(
+        r"    location ~ ^/to-port/([0-9]+)/(.*)$ {{
+      return 302 https://localhost:$1/$2$is_args$args;
+    }}
+    location ~ ^/without-v2(/.*)$ {{
+{backend}
+      fastcgi_param PATH_INFO $1;
+    }}
+    location / {{
+{backend}
+      fastcgi_param PATH_INFO $uri;
+      fastcgi_param GIT_PROTOCOL $http_git_protocol;
+    }}"
+    );
     format!(
         r#"daemon off;
 master_process off;
@@ -271,18 +328,15 @@ http {{
     listen 127.0.0.1:{http};
     ssl_certificate {directory}/server.pem;
     ssl_certificate_key {directory}/server.key;
-    location ~ ^/to-port/([0-9]+)/(.*)$ {{
-      return 302 https://localhost:$1/$2$is_args$args;
-    }}
-    location ~ ^/without-v2(/.*)$ {{
-{backend}
-      fastcgi_param PATH_INFO $1;
-    }}
-    location / {{
-{backend}
-      fastcgi_param PATH_INFO $uri;
-      fastcgi_param GIT_PROTOCOL $http_git_protocol;
-    }}
+{locations}
+  }}
+  server {{
+    listen 127.0.0.1:{certificate} ssl;
+    ssl_certificate {directory}/server.pem;
+    ssl_certificate_key {directory}/server.key;
+    ssl_client_certificate {directory}/ca.pem;
+    ssl_verify_client on;
+{locations}
   }}
 }}
 "#

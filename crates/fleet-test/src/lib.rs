@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_hosts;
+mod connect_proxy;
 mod fault_proxy;
 pub mod file_server;
 pub mod forge_host;
@@ -20,6 +21,7 @@ mod sync_service;
 mod wait;
 
 pub use bad_hosts::{BadHost, Badness};
+pub use connect_proxy::ConnectProxy;
 pub use fault_proxy::{Fault, TcpFaultProxy};
 pub use git_repo::GitRepo;
 pub use logged::LoggedProcess;

@@ -1,5 +1,6 @@
 //! The service's configuration: one YAML file and a few environment variables. Every bad value is reported at once.
 
+mod credentials;
 mod fields;
 mod forges;
 mod read;
@@ -16,6 +17,7 @@ use fleet_syncer::{ForgeConfig, GitCredential};
 use fleet_user_api::{OidcConfig, Webhook};
 use zeroize::Zeroizing;
 
+pub use credentials::CredentialFiles;
 pub use read::{ENVIRONMENT, load};
 
 /// The configuration, checked.
@@ -99,8 +101,10 @@ pub struct GitConfig {
     pub max_mirror_bytes: u64,
     /// Whether manifests may name repositories on this disk.
     pub allow_local_repositories: bool,
-    /// Credentials by URL.
+    /// Credentials by URL, as they were at the start.
     pub credentials: Vec<GitCredential>,
+    /// Where they are read again.
+    pub credential_files: CredentialFiles,
 }
 
 /// How long certificates live.

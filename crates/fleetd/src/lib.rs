@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod credentials;
 mod data_dir;
 mod health;
 mod listeners;

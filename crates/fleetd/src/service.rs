@@ -11,12 +11,13 @@ use fleet_model::OrgId;
 use fleet_pki::{CertificateAuthority, Lifetime};
 use fleet_runtime::{CancellationToken, Clock, Supervisor, SystemClock, shutdown_signal};
 use fleet_store::{ConnectOptions, Store};
-use fleet_syncer::{Syncer, SyncerConfig, SyncerMetrics};
+use fleet_syncer::{GitCredentials, Syncer, SyncerConfig, SyncerMetrics};
 use fleet_user_api::{Authenticator, LocalIssuer, UserApi, UserApiConfig, UserApiMetrics};
 use prometheus_client::registry::Registry;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
+use crate::credentials::keep_credentials;
 use crate::data_dir::DataDir;
 use crate::health;
 use crate::listeners::{Audience, ListenerTls, base_url, bind};
@@ -240,12 +241,13 @@ impl Parts<'_> {
         let program = std::env::current_exe().context("cannot find the program itself, to start Git workers")?;
         let limits = Limits { max_workers: self.config.git.max_workers, ..Limits::default() };
         let git = WorkerPool::new(WorkerCommand::new(program, ["git-worker"]), limits);
+        let credentials = GitCredentials::from(self.config.git.credentials.clone());
         let config = SyncerConfig {
             holder: self.data_dir.instance_id()?,
             org: OrgId::DEFAULT,
             mirrors: self.data_dir.join("mirrors"),
             sources: self.config.sources.clone(),
-            credentials: self.config.git.credentials.clone(),
+            credentials: credentials.clone(),
             allow_local_repositories: self.config.git.allow_local_repositories,
             max_mirror_bytes: self.config.git.max_mirror_bytes,
             poll_interval: self.config.git.poll_interval,
@@ -255,6 +257,8 @@ impl Parts<'_> {
         let metrics = SyncerMetrics::register(registry.sub_registry_with_prefix("syncer"));
         let syncer =
             Syncer::new(config, self.store.clone(), git, Arc::clone(&self.authority), Arc::clone(&self.clock), metrics);
+        let files = self.config.git.credential_files.clone();
+        supervisor.spawn("Git credentials", keep_credentials(files, credentials, supervisor.shutdown()));
         supervisor.spawn("syncer", syncer.run(supervisor.shutdown()));
         Ok(())
     }

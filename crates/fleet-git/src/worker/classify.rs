@@ -185,6 +185,12 @@ impl Facts {
             let full = GitError::disk_full(&format!("cannot keep what {url} sends"));
             return (full.kind, Some(full.message));
         }
+        if self.says("proxy authorization required") {
+            return (HostUnreachable, Some(format!("cannot connect to {url}: {PROXY_REFUSES}")));
+        }
+        if self.says("received fatal alert: CertificateRequired") {
+            return (AuthFailed, Some(format!("{url} wants a client certificate; set clientCertificateFile")));
+        }
         if let Some(message) = self.tls_problem(url) {
             return (HostUnreachable, Some(message));
         }
@@ -248,11 +254,16 @@ impl Facts {
     }
 }
 
+const PROXY_REFUSES: &str =
+    "the proxy does not accept the credentials; set the user in proxyUrl, and proxyPasswordFile";
+
 fn status_verdict(status: u16, url: &str) -> (GitErrorKind, Option<String>) {
     let (kind, advice) = match status {
         403 => (GitErrorKind::AuthFailed, "the credentials may not read this repository"),
         404 | 410 => (GitErrorKind::HostUnreachable, "there is no such repository, or the credentials may not see it"),
-        407 => (GitErrorKind::HostUnreachable, "the proxy asks for credentials; put them in the proxy's URL"),
+        // What nginx says without a client certificate, or with one that it does not trust.
+        400 => (GitErrorKind::HostUnreachable, "check the URL, and the client certificate when the host wants one"),
+        407 => (GitErrorKind::HostUnreachable, PROXY_REFUSES),
         429 => (GitErrorKind::RateLimited, "the host asks to slow down"),
         300..=399 => {
             (GitErrorKind::HostUnreachable, "the host redirects elsewhere and that is not followed; use the final URL")

@@ -17,6 +17,7 @@ use super::classify;
 use super::session::{ClientSettings, agent, header_safe};
 use crate::error::GitError;
 use crate::remote::{Remote, RemoteAuth};
+use crate::secret::Secret;
 
 /// A tag, its peeled target and nothing else fit many times.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
@@ -129,7 +130,13 @@ fn key_of(remote: &Remote, timeouts: Timeouts) -> Key {
     };
     let authority: String = remote.url.split('/').take(3).collect::<Vec<_>>().join("/");
     let (ca, proxy) = (https.ca_pem.as_deref().unwrap_or_default(), https.proxy.as_deref().unwrap_or_default());
-    for part in [authority.as_str(), user, secret, ca, proxy, if https.skip_verify { "skip" } else { "" }] {
+    let proxy_password = https.proxy_password.as_ref().map(Secret::expose).unwrap_or_default();
+    let (certificate, key) = match &https.client_certificate {
+        Some(pair) => (pair.certificate_pem.as_str(), pair.key_pem.expose()),
+        None => ("", ""),
+    };
+    let skip = if https.skip_verify { "skip" } else { "" };
+    for part in [authority.as_str(), user, secret, ca, proxy, proxy_password, certificate, key, skip] {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
         hash.update(part.as_bytes());
     }

@@ -8,6 +8,7 @@ use gix::protocol::ls_refs::RefPrefixes;
 use gix::protocol::transport::client::blocking_io::{Transport, connect, http};
 use gix::protocol::transport::{Protocol, Service};
 use gix::protocol::{Handshake, LsRefsCommand};
+use zeroize::Zeroizing;
 
 use super::Timeouts;
 use super::activity::Activity;
@@ -18,6 +19,7 @@ use super::upload_pack::UploadPack;
 use crate::error::{GitError, GitErrorKind};
 use crate::remote::{Location, Remote, RemoteAuth, redact_url};
 use crate::revision::Revision;
+use crate::secret::Secret;
 
 /// An open conversation.
 pub(super) struct Session {
@@ -164,7 +166,11 @@ fn http_transport(remote: &Remote, timeouts: Timeouts) -> Result<Box<dyn Transpo
             RemoteAuth::Anonymous | RemoteAuth::Basic { .. } => Vec::new(),
         },
         // One redirect of the first request is followed; gix forgets the identity when it leads to another authority.
-        follow_redirects: http::options::FollowRedirects::Initial,
+        // It knows nothing of client certificates, which belong to their host alone.
+        follow_redirects: match &remote.https.client_certificate {
+            None => http::options::FollowRedirects::Initial,
+            Some(_) => http::options::FollowRedirects::None,
+        },
         backend: Some(Arc::new(Mutex::new(http::reqwest::Options {
             configure_client: Some(Box::new(move |builder| Ok(settings.apply(builder)))),
             configure_request: None,
@@ -203,6 +209,7 @@ pub(super) fn header_safe<'a>(text: &'a str, what: &str) -> Result<&'a str, GitE
 /// What the HTTP client needs beyond gix' own settings.
 pub(super) struct ClientSettings {
     certificates: Option<Vec<reqwest::Certificate>>,
+    identity: Option<reqwest::Identity>,
     proxy: Option<reqwest::Proxy>,
     skip_verify: bool,
     timeouts: Timeouts,
@@ -225,10 +232,24 @@ impl ClientSettings {
             None => None,
         };
         let proxy = match &remote.https.proxy {
-            Some(url) => Some(reqwest::Proxy::all(url).map_err(|_| bad("proxy", "it is not a URL".to_owned()))?),
+            Some(url) => Some(
+                proxy(url, remote.https.proxy_password.as_ref())
+                    .ok_or_else(|| bad("proxy", "it is not a URL such as http://proxy.example:3128".to_owned()))?,
+            ),
             None => None,
         };
-        Ok(Self { certificates, proxy, skip_verify: remote.https.skip_verify, timeouts })
+        let identity = match &remote.https.client_certificate {
+            Some(pair) => {
+                let pem = Zeroizing::new(format!("{}\n{}", pair.certificate_pem, pair.key_pem.expose()));
+                // Its words could quote parts of the key.
+                let read = reqwest::Identity::from_pem(pem.as_bytes()).map_err(|_| {
+                    bad("client certificate", "it or the key to it is not PEM, or one is missing".to_owned())
+                })?;
+                Some(read)
+            }
+            None => None,
+        };
+        Ok(Self { certificates, identity, proxy, skip_verify: remote.https.skip_verify, timeouts })
     }
 
     pub(super) fn apply(&self, builder: reqwest::blocking::ClientBuilder) -> reqwest::blocking::ClientBuilder {
@@ -239,9 +260,25 @@ impl ClientSettings {
         if self.skip_verify {
             builder = builder.tls_danger_accept_invalid_certs(true);
         }
+        if let Some(identity) = &self.identity {
+            builder = builder.identity(identity.clone());
+        }
         match &self.proxy {
             Some(proxy) => builder.no_proxy().proxy(proxy.clone()),
             None => builder,
         }
     }
+}
+
+/// A proxy for all requests; `None` when `url` is not one of `http` or `https` with a host.
+fn proxy(url: &str, password: Option<&Secret>) -> Option<reqwest::Proxy> {
+    let mut url = reqwest::Url::parse(url).ok()?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return None;
+    }
+    if let Some(password) = password {
+        // Escapes what has a meaning in URLs; reqwest undoes that for the header.
+        url.set_password(Some(password.expose())).ok()?;
+    }
+    reqwest::Proxy::all(url).ok()
 }

@@ -56,7 +56,7 @@ impl World {
             org: ORG,
             mirrors: "/nonexistent".into(),
             sources: Vec::new(),
-            credentials: Vec::new(),
+            credentials: Vec::new().into(),
             allow_local_repositories: false,
             poll_interval: ttl,
             max_mirror_bytes: u64::MAX,

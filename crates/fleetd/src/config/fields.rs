@@ -49,6 +49,16 @@ impl Fields {
         self.mapping.remove(key).filter(|value| !value.is_null())
     }
 
+    /// More problems, with their places in them.
+    pub(super) fn problems(&self, more: Vec<String>) {
+        self.problems.borrow_mut().extend(more);
+    }
+
+    /// The value below a key as it is; nothing when absent.
+    pub(super) fn raw(&mut self, key: &'static str) -> Value {
+        self.take(key).unwrap_or(Value::Null)
+    }
+
     /// The mapping below a key; empty when absent.
     pub(super) fn section(&mut self, key: &'static str) -> Self {
         let value = self.take(key).unwrap_or(Value::Null);

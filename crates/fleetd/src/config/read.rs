@@ -8,15 +8,14 @@ use std::rc::Rc;
 use std::str::FromStr;
 use std::time::Duration;
 
-use fleet_git::{RemoteAuth, Secret, SshOptions};
 use fleet_model::{ResourceName, Role};
 use fleet_runtime::{LogFormat, check_log_filter};
 use fleet_store::{ORIGIN_CONFIG, SourceDefinition};
-use fleet_syncer::GitCredential;
 use fleet_user_api::{KeyLocation, OidcConfig};
 use serde_yaml::Value;
 use zeroize::Zeroizing;
 
+use super::credentials::CredentialFiles;
 use super::fields::{Fields, Problems};
 use super::forges::read_forges;
 use super::webhooks::read_webhooks;
@@ -102,7 +101,7 @@ fn read(mut root: Fields, file: &Path, environment: &dyn Fn(&str) -> Option<Stri
     let metrics_address = metrics.parsed("address").unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 15690)));
     metrics.finish();
     let auth = read_auth(root.section("auth"), beside);
-    let git = read_git(root.section("git"), beside);
+    let git = read_git(root.section("git"), beside, environment);
     let certificates = read_certificates(root.section("certificates"));
     let sources = read_sources(&mut root);
     let webhooks = read_webhooks(&mut root, beside, environment);
@@ -228,9 +227,12 @@ fn read_auth(mut section: Fields, beside: &Path) -> AuthConfig {
     AuthConfig { local, oidc }
 }
 
-fn read_git(mut section: Fields, beside: &Path) -> GitConfig {
-    let credentials = section.sections("credentials").into_iter().filter_map(|item| read_credential(item, beside));
-    let credentials = credentials.collect();
+fn read_git(mut section: Fields, beside: &Path, environment: &dyn Fn(&str) -> Option<String>) -> GitConfig {
+    let credential_files = CredentialFiles::take(&mut section, beside);
+    let credentials = credential_files.read(environment).unwrap_or_else(|problems| {
+        section.problems(problems);
+        Vec::new()
+    });
     let mut mirrors = section.section("mirrors");
     let max_mirror_bytes = mirrors.bytes("maxBytes", 1 << 20, 1 << 50).unwrap_or(10 << 30);
     mirrors.finish();
@@ -242,71 +244,10 @@ fn read_git(mut section: Fields, beside: &Path) -> GitConfig {
         max_workers: section.number("maxWorkers", 1, 256).and_then(|n| usize::try_from(n).ok()).unwrap_or(4),
         allow_local_repositories: section.flag("allowLocalRepositories").unwrap_or(false),
         credentials,
+        credential_files,
     };
     section.finish();
     config
-}
-
-fn read_credential(mut item: Fields, beside: &Path) -> Option<GitCredential> {
-    let url_prefix = item.required_text("urlPrefix");
-    let is_ssh = url_prefix.starts_with("ssh://") || !url_prefix.contains("://");
-    let has_host = match url_prefix.split_once("://") {
-        Some(("https" | "ssh", rest)) => rest.contains('/'),
-        Some(_) => false,
-        None => url_prefix.split_once('@').is_some_and(|(user, rest)| !user.is_empty() && rest.contains(':')),
-    };
-    if !url_prefix.is_empty() && !has_host {
-        item.problem(
-            "urlPrefix",
-            "must name a host and go on behind it: https://host/, ssh://user@host/ or user@host: (a prefix of the URL as it is written)",
-        );
-    }
-    let username = item.text("username");
-    let file = |item: &mut Fields, key: &'static str| {
-        let path = item.text(key)?;
-        read_secret(item, key, &beside.join(path))
-    };
-    let password = file(&mut item, "passwordFile");
-    let token = file(&mut item, "tokenFile");
-    let ca_pem = file(&mut item, "caFile");
-    let skip_verify = item.flag("skipServerVerification").unwrap_or(false);
-    let ssh = SshOptions {
-        private_key: file(&mut item, "privateKeyFile").map(Secret::from),
-        passphrase: file(&mut item, "passphraseFile").map(Secret::from),
-        known_hosts: file(&mut item, "knownHostsFile"),
-        skip_verify,
-    };
-    if is_ssh && has_host {
-        for (key, is_missing) in [
-            ("privateKeyFile", ssh.private_key.is_none()),
-            ("knownHostsFile", ssh.known_hosts.is_none() && !skip_verify),
-        ] {
-            if is_missing {
-                item.problem(key, "is missing; SSH needs it");
-            }
-        }
-    } else if ssh.private_key.is_some() || ssh.passphrase.is_some() || ssh.known_hosts.is_some() {
-        item.problem("privateKeyFile", "this key, passphraseFile and knownHostsFile belong to an SSH prefix");
-    }
-    let auth = match (username, password, token) {
-        (Some(username), Some(password), None) => RemoteAuth::Basic { username, password: Secret::from(password) },
-        (None, None, Some(token)) => RemoteAuth::Bearer { token: Secret::from(token) },
-        (None, None, None) => RemoteAuth::Anonymous,
-        (Some(_), None, None) => {
-            item.problem("passwordFile", "is missing; username and passwordFile belong together");
-            return None;
-        }
-        (None, Some(_), None) => {
-            item.problem("username", "is missing; username and passwordFile belong together");
-            return None;
-        }
-        (_, _, Some(_)) => {
-            item.problem("tokenFile", "username or passwordFile is given too; use one way");
-            return None;
-        }
-    };
-    item.finish();
-    Some(GitCredential { url_prefix, auth, ca_pem, skip_verify, ssh })
 }
 
 fn read_certificates(mut section: Fields) -> CertificateConfig {
