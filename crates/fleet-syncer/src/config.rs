@@ -39,6 +39,8 @@ pub struct SyncerConfig {
     pub allow_local_repositories: bool,
     /// How often a host is asked when nothing wakes the source; drawn from ± 20 %.
     pub poll_interval: Duration,
+    /// How long what left Git stays in force where no SyncPolicy says it.
+    pub deletion_grace: Duration,
     /// Life of a management certificate.
     pub device_certificate_lifetime: Duration,
 }
@@ -94,6 +96,7 @@ mod tests {
             credentials: vec![credential("https://git.test/", "all"), credential("https://git.test/ops/", "ops")],
             allow_local_repositories: false,
             poll_interval: Duration::from_secs(15),
+            deletion_grace: Duration::ZERO,
             device_certificate_lifetime: Duration::from_secs(3600),
         };
         let user = |url: &str| match config.remote(url).https.auth {

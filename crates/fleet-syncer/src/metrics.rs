@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::source::Step;
@@ -21,6 +22,7 @@ pub struct SyncerMetrics {
     pub(crate) enrollments: Counter,
     pub(crate) planned: Counter,
     pub(crate) webhook_missed: Family<[(&'static str, String); 1], Counter>,
+    pub(crate) leaving: Gauge,
     pub(crate) planning_seconds: Counter<f64, AtomicU64>,
 }
 
@@ -48,6 +50,8 @@ impl SyncerMetrics {
             "News that a poll found and no webhook announced, at sources that webhooks announced news of before",
             metrics.webhook_missed.clone(),
         );
+        let help = "Objects that left Git and stay in force until their grace is over";
+        registry.register("tombstones", help, metrics.leaving.clone());
         let help = "Time spent on plans of applied commits";
         registry.register_with_unit("planning", help, Unit::Seconds, metrics.planning_seconds.clone());
         metrics

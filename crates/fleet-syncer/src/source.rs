@@ -117,6 +117,8 @@ pub(crate) struct Source {
     /// When the suspension ends by itself.
     suspended_until: Option<Timestamp>,
     announcements: Announcements,
+    /// Its ResourceSync left Git.
+    leaving: bool,
 }
 
 /// A commit without errors in it, and what is known of it.
@@ -151,6 +153,7 @@ impl Source {
             held: None,
             suspended_until: None,
             announcements: Announcements::default(),
+            leaving: row.leaving,
         }
     }
 
@@ -227,6 +230,9 @@ impl Source {
     }
 
     async fn look(&mut self) -> Result<Step, RunError> {
+        if self.leaving {
+            return self.leave().await;
+        }
         let shared = Arc::clone(&self.shared);
         let mut laps = Laps::start();
         // First: a suspension is over also while the host is away.
@@ -430,6 +436,7 @@ impl Source {
             cache: &shared.cache,
             turn: &shared.turn,
             now: shared.clock.now(),
+            deletion_grace: shared.config.deletion_grace,
         };
         let (rewritten, restores) = match &way {
             Way::Forward(rewritten) => (rewritten.as_ref(), false),

@@ -90,6 +90,8 @@ pub struct AuthConfig {
 pub struct GitConfig {
     /// How often a host is asked when nothing wakes a source.
     pub poll_interval: Duration,
+    /// How long what left Git stays in force where no SyncPolicy says it.
+    pub deletion_grace: Duration,
     /// Worker processes at the same time.
     pub max_workers: usize,
     /// Whether manifests may name repositories on this disk.

@@ -52,6 +52,7 @@ impl World {
             credentials: Vec::new(),
             allow_local_repositories: false,
             poll_interval: ttl,
+            deletion_grace: Duration::ZERO,
             device_certificate_lifetime: ttl,
         });
         let arguments: [&str; 0] = [];
@@ -122,6 +123,7 @@ impl World {
             cache: &self.cache,
             turn: &self.turn,
             now: SystemClock.now(),
+            deletion_grace: Duration::ZERO,
         };
         let application = Application {
             source,
