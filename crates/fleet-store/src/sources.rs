@@ -241,6 +241,8 @@ pub async fn unsettled_sources(connection: &mut PgConnection, org: OrgId) -> Sto
         r#"select p.source, p.origin = 'config' as "configured!", s.name is not null as "known!"
            from source_positions p left join desired.sources s on s.org_id = p.org_id and s.name = p.source
            where p.org_id = $1 and p.manifests > 0
+             -- Others may take what a leaving source defines, down to the last object.
+             and not coalesce(s.leaving and s.applied_commit is not null, false)
              and not exists (select from desired.manifests m
                              where m.org_id = p.org_id and m.source = p.source
                                and not exists (select from tombstones t

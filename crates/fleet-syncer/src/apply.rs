@@ -24,7 +24,7 @@ use crate::laps::Laps;
 use crate::planning::{self, Planner};
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
 use crate::revisions::{Ready, RevisionCache, RevisionKey};
-use crate::tombstones::grace;
+use crate::tombstones::{grace, noted};
 
 mod scope;
 use scope::scope;
@@ -236,7 +236,7 @@ async fn apply_in(
             commit,
             base: *base,
             digest: plan.digest,
-            summary: planning::stored_summary(&plan),
+            summary: noted(planning::stored_summary(&plan), changes.removed.len(), grace),
             plan: planning::stored_plan(&plan),
         };
         record_plan(connection, org, &row, at).await?;

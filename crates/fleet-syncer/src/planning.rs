@@ -23,7 +23,7 @@ use tracing::debug;
 
 mod stored;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::desired::Desired;
 use crate::laps::Laps;

@@ -8,7 +8,7 @@ use fleet_store::{
     record_event, remove_expired,
 };
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::info;
 
 use crate::apply::remove_orphans;
@@ -26,6 +26,17 @@ pub(crate) fn grace(rules: &SyncRules, configured: Duration, now: Timestamp) -> 
     let length = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
     let until = now.checked_add(length).unwrap_or(Timestamp::MAX);
     Some(Grace { from: Ts::from(now), until: Ts::from(until) })
+}
+
+/// A plan's summary with what the plan, which tells the state afterwards, leaves out: until when what goes stays in force.
+pub(crate) fn noted(mut summary: Value, removed: usize, grace: Option<Grace>) -> Value {
+    if let (1.., Some(grace)) = (removed, grace) {
+        let until = format!("{:.0}", grace.until.to_jiff());
+        let sentence = summary["sentence"].as_str().unwrap_or_default();
+        summary["sentence"] = format!("{sentence}; what goes stays in force until {until}").into();
+        summary["inForceUntil"] = until.into();
+    }
+    summary
 }
 
 /// What the end of some graces did.
@@ -95,3 +106,6 @@ async fn tell(connection: &mut PgConnection, org: OrgId, gone: &Tombstone) -> Re
     };
     record_event(connection, org, &event).await
 }
+
+#[cfg(test)]
+mod tests;
