@@ -27,6 +27,10 @@ pub mod annotations {
     pub const SOURCE: &str = "shorebase/source";
     /// The Git commit that the rendered document came from.
     pub const COMMIT: &str = "shorebase/commit";
+    /// Of an object that left Git: the commit without it.
+    pub const REMOVED_BY: &str = "shorebase/removed-by";
+    /// Of an object that left Git: when its grace is over (RFC 3339).
+    pub const IN_FORCE_UNTIL: &str = "shorebase/in-force-until";
 }
 
 /// A device: in Git its labels and stand-alone specification, on the API also its status.

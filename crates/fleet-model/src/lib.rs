@@ -63,6 +63,6 @@ pub use source::{
 };
 pub use status_body::StatusBody;
 pub use sync_policy::{
-    CountLimit, ForcedPush, Limit, Limits, PercentLimit, SyncLimits, SyncPolicy, SyncPolicySpec, SyncRules,
+    CountLimit, ForcedPush, Limit, Limits, MAX_GRACE, PercentLimit, SyncLimits, SyncPolicy, SyncPolicySpec, SyncRules,
 };
 pub use update::{DecommissionTarget, DeviceConsole, DeviceDecommission, UpdatePolicy, UpdateSchedule};

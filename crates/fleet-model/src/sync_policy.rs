@@ -1,8 +1,13 @@
 //! What a commit of a source may change before somebody has to look at it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ObjectMeta;
+
+/// The longest that an object stays in force after it left Git.
+pub const MAX_GRACE: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// Limits and trust of sources.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,8 +38,8 @@ pub struct SyncPolicySpec {
     /// What happens when the history of the branch was rewritten; `Hold` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced_push: Option<ForcedPush>,
-    /// How long a removed fleet is kept before it is gone: a number of seconds, minutes or hours, such as `1h`. Nothing
-    /// is kept when absent.
+    /// How long an object stays in force after it left Git: a number of seconds, minutes or hours, such as `1h`, at most 30
+    /// days; with `0s` it is gone at once. When absent, the service's configuration says how long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_grace_period: Option<String>,
 }
@@ -149,6 +154,25 @@ impl SyncPolicySpec {
         self.limits.as_ref().map_or(Limits::DEFAULT, SyncLimits::in_force)
     }
 
+    /// How long an object stays in force after it left Git, at most [`MAX_GRACE`]; `None` when the policy does not say, or
+    /// says what lint refuses.
+    pub fn deletion_grace(&self) -> Option<Duration> {
+        let text = self.deletion_grace_period.as_deref()?;
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            _ => return None,
+        };
+        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        // More digits than a number holds are longer than the longest, too.
+        let number: u64 = number.parse().unwrap_or(u64::MAX);
+        Some(Duration::from_secs(number.saturating_mul(seconds)).min(MAX_GRACE))
+    }
+
     /// Whether the policy names the source.
     fn names(&self, source: Option<&str>) -> bool {
         let named = self.sources.as_ref();
@@ -163,6 +187,7 @@ pub struct SyncRules {
     unmanaged_devices: Vec<Limit>,
     changed_devices_without_rollout: Vec<Limit>,
     forced_push: Option<ForcedPush>,
+    deletion_grace: Option<Duration>,
 }
 
 impl SyncRules {
@@ -205,6 +230,7 @@ impl SyncRules {
             (Some(ForcedPush::Follow), _) | (None, Some(ForcedPush::Follow)) => Some(ForcedPush::Follow),
             (None, None) => None,
         };
+        self.deletion_grace = self.deletion_grace.max(policy.deletion_grace());
     }
 
     /// The limits where there are so many fleets and devices: the strictest limit may depend on that.
@@ -222,6 +248,11 @@ impl SyncRules {
                 default.changed_devices_without_rollout,
             ),
         }
+    }
+
+    /// How long an object stays in force after it left Git: the longest that a policy says; `None` when none says it.
+    pub fn deletion_grace(&self) -> Option<Duration> {
+        self.deletion_grace
     }
 
     /// What becomes of a rewritten history.
@@ -250,6 +281,29 @@ mod tests {
         assert_eq!(limits.removed_fleets, Limit { count: 3, percent: 0 });
         assert_eq!(limits.unmanaged_devices, Limits::DEFAULT.unmanaged_devices);
         assert_eq!(SyncPolicySpec::default().limits_in_force(), Limits::DEFAULT);
+    }
+
+    #[test]
+    fn the_longest_grace_counts_and_none_is_longer_than_thirty_days() {
+        let of = |text: &str| policy(&format!(r#"{{"sources":["a"],"deletionGracePeriod":"{text}"}}"#));
+        let seconds = |text: &str| of(text).deletion_grace().map(|grace| grace.as_secs());
+        assert_eq!(
+            (seconds("0s"), seconds("90s"), seconds("5m"), seconds("2h")),
+            (Some(0), Some(90), Some(300), Some(7_200))
+        );
+        for endless in ["721h", "99999999h", "99999999999999999999999s"] {
+            assert_eq!(of(endless).deletion_grace(), Some(MAX_GRACE), "{endless}");
+        }
+        for wrong in ["", "h", "1", "1d", "-1h", "+1h", " 1h", "1 h", "1\u{b5}", "\u{661}h"] {
+            assert_eq!(seconds(wrong), None, "{wrong:?}");
+        }
+        let (none, short, long) = (policy(r#"{"sources":["a"]}"#), of("0s"), of("1h"));
+        let rules = |all: &[&SyncPolicySpec]| {
+            SyncRules::of_source(Some("a"), all.iter().map(|policy| (false, *policy))).deletion_grace()
+        };
+        assert_eq!(rules(&[&none]), None);
+        assert_eq!(rules(&[&none, &short]), Some(Duration::ZERO));
+        assert_eq!(rules(&[&long, &none, &short]), Some(Duration::from_secs(3_600)));
     }
 
     fn policy(json: &str) -> SyncPolicySpec {

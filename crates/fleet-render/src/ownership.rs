@@ -80,6 +80,22 @@ pub fn decide_owner<'f>(
     }
 }
 
+/// Who owns a device while fleets leave: a fleet that left Git keeps a device only as long as no other fleet selects it,
+/// so that a device goes at once to the fleet that takes its place. `leaving` says which fleets, of those handed in, left.
+pub fn decide_owner_in_grace<'f>(
+    labels: &Labels,
+    fleets: impl IntoIterator<Item = (&'f str, Option<&'f LabelSelector>), IntoIter: Clone>,
+    leaving: impl Fn(&str) -> bool,
+    present: Option<&str>,
+) -> Ownership {
+    let fleets = fleets.into_iter();
+    let staying = decide_owner(labels, fleets.clone().filter(|(name, _)| !leaving(name)), present);
+    if staying != Ownership::default() {
+        return staying;
+    }
+    decide_owner(labels, fleets.filter(|(name, _)| leaving(name)), present)
+}
+
 /// Labels in force: those of enrolment, overlaid by those of the device's manifest.
 pub fn labels_in_force(enrolled: &Labels, manifest: Option<&Labels>) -> Labels {
     let mut labels = enrolled.clone();
@@ -124,6 +140,28 @@ mod tests {
         assert_eq!(decided.conflict().as_deref(), Some("several fleets select this device: a, b"));
         assert_eq!(decide(&both, &fleets, None).owner, None);
         assert_eq!(decide(&both, &fleets, Some("c")).owner, None, "an owner that selects it no more lets go");
+    }
+
+    #[test]
+    fn a_fleet_that_left_git_keeps_its_devices_until_another_selects_them() {
+        let (old, new, third) =
+            (fleet("old", &[("x", "1")]), fleet("new", &[("x", "1")]), fleet("third", &[("x", "1")]));
+        let device = labels(&[("x", "1")]);
+        let decide = |fleets: &[&(&'static str, LabelSelector)], present: &str| {
+            let fleets = fleets.iter().map(|(name, selector)| (*name, Some(selector)));
+            decide_owner_in_grace(&device, fleets, |name| name.starts_with("old"), Some(present))
+        };
+        assert_eq!(decide(&[&old], "old").owner.as_deref(), Some("old"));
+        let moved = decide(&[&new, &old], "old");
+        assert_eq!(
+            (moved.owner.as_deref(), moved.conflict()),
+            (Some("new"), None),
+            "no overlap with a fleet that left"
+        );
+        let contested = decide(&[&new, &old, &third], "old");
+        assert_eq!((contested.owner, contested.contenders), (None, vec!["new".to_owned(), "third".to_owned()]));
+        let older = fleet("old-too", &[("x", "1")]);
+        assert_eq!(decide(&[&old, &older], "old").owner.as_deref(), Some("old"), "as it was");
     }
 
     #[test]

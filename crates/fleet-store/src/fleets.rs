@@ -26,14 +26,14 @@ pub struct FleetRow {
     pub problem: Option<String>,
 }
 
-/// All fleets, by name.
+/// All fleets that Git defines, by name; without those that are leaving.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn list_fleets(connection: &mut PgConnection, org: OrgId) -> StoreResult<Vec<FleetRow>> {
     let rows = sqlx::query!(
         r#"select name, source, selector as "selector: Json<LabelSelector>", revision, problem
-           from desired.fleets where org_id = $1 order by name"#,
+           from desired.fleets where org_id = $1 and not leaving order by name"#,
         org.as_uuid(),
     )
     .fetch_all(connection)
@@ -50,8 +50,33 @@ pub async fn list_fleets(connection: &mut PgConnection, org: OrgId) -> StoreResu
         .collect())
 }
 
+/// All fleets that devices can belong to, by name: each with whether it is leaving.
+///
+/// # Errors
+/// When the database fails.
+pub async fn fleets_in_force(connection: &mut PgConnection, org: OrgId) -> StoreResult<Vec<(FleetRow, bool)>> {
+    let rows = sqlx::query!(
+        r#"select name, source, selector as "selector: Json<LabelSelector>", revision, problem, leaving
+           from desired.fleets where org_id = $1 order by name"#,
+        org.as_uuid(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let fleet = |name, source, selector: Option<Json<LabelSelector>>, revision, problem| FleetRow {
+        name,
+        source,
+        selector: selector.map(|json| json.0),
+        revision,
+        problem,
+    };
+    Ok(rows
+        .into_iter()
+        .map(|row| (fleet(row.name, row.source, row.selector, row.revision, row.problem), row.leaving))
+        .collect())
+}
+
 /// Makes `fleets` the complete set of the source's fleets; only what differs from `before` is sent. Where `revision` is
-/// `None` the last good one stays.
+/// `None` the last good one stays. Fleets with a tombstone stay, too.
 ///
 /// # Errors
 /// When the database fails.
@@ -65,7 +90,8 @@ pub async fn replace_fleets(
     let known: HashMap<&str, &FleetRow> = before.iter().map(|fleet| (fleet.name.as_str(), fleet)).collect();
     let names: Vec<String> = fleets.iter().map(|f| f.name.clone()).collect();
     sqlx::query!(
-        "delete from desired.fleets where org_id = $1 and source = $2 and name <> all($3)",
+        "delete from desired.fleets f where f.org_id = $1 and f.source = $2 and f.name <> all($3)
+           and not exists (select from tombstones t where t.org_id = f.org_id and t.kind = 'Fleet' and t.name = f.name)",
         org.as_uuid(),
         source,
         &names,
@@ -285,12 +311,12 @@ pub async fn source_dependencies(
         r#"select distinct input as "input!: Json<PinnedInput>"
            from (select r.inputs from desired.fleets f
                    join desired.fleet_revisions r on r.org_id = f.org_id and r.fleet = f.name and r.name = f.revision
-                   where f.org_id = $1 and f.source = $2
+                   where f.org_id = $1 and f.source = $2 and not f.leaving
                  union all
                  select r.inputs from desired.manifests m
                    join desired.fleet_revisions r
                      on r.org_id = m.org_id and r.fleet = 'Device/' || m.name and r.name = m.revision
-                   where m.org_id = $1 and m.source = $2 and m.kind = 'Device') as used,
+                   where m.org_id = $1 and m.source = $2 and m.kind = 'Device' and not m.leaving) as used,
                 jsonb_array_elements(used.inputs) as input
            where input->>'repository' <> '.'"#,
         org.as_uuid(),
@@ -349,9 +375,9 @@ pub async fn record_dependency(
 /// When the database fails.
 pub async fn source_has_problems(connection: &mut PgConnection, org: OrgId, source: &str) -> StoreResult<bool> {
     Ok(sqlx::query_scalar!(
-        r#"select (exists (select from desired.fleets where org_id = $1 and source = $2 and problem is not null)
+        r#"select (exists (select from desired.fleets where org_id = $1 and source = $2 and problem is not null and not leaving)
                    or exists (select from desired.manifests
-                              where org_id = $1 and source = $2 and problem is not null)) as "any!""#,
+                              where org_id = $1 and source = $2 and problem is not null and not leaving)) as "any!""#,
         org.as_uuid(),
         source,
     )

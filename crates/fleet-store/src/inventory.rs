@@ -55,7 +55,7 @@ pub async fn enrolled_devices(
         .collect()
 }
 
-/// How many devices are enrolled or have a manifest.
+/// How many devices are enrolled or have a manifest in Git.
 ///
 /// # Errors
 /// When the database fails.
@@ -63,7 +63,7 @@ pub async fn count_known_devices(connection: &mut PgConnection, org: OrgId) -> S
     let count = sqlx::query_scalar!(
         r#"select (select count(*) from devices where org_id = $1)
                 + (select count(*) from desired.manifests m
-                   where m.org_id = $1 and m.kind = 'Device'
+                   where m.org_id = $1 and m.kind = 'Device' and not m.leaving
                      and not exists (select from devices d where d.org_id = m.org_id and d.name = m.name))
              as "count!""#,
         org.as_uuid(),
@@ -88,6 +88,15 @@ pub struct DeviceManifest {
     pub problem: Option<String>,
 }
 
+/// Which manifests count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Those that Git has.
+    InGit,
+    /// Also those that left Git and whose grace is not over.
+    InForce,
+}
+
 /// Device manifests by name. With `names`: of these devices, and of all that are not enrolled.
 ///
 /// # Errors
@@ -96,15 +105,18 @@ pub async fn device_manifests(
     connection: &mut PgConnection,
     org: OrgId,
     names: Option<&[String]>,
+    presence: Presence,
 ) -> StoreResult<Vec<DeviceManifest>> {
     // Not `any($2)`: in a plan that serves all values, that compares each row with each name.
     let rows = sqlx::query!(
         r#"select m.name, m.source, m.document #> '{metadata,labels}' as labels, m.revision, m.problem
            from desired.manifests m left join devices d on d.org_id = m.org_id and d.name = m.name
            where m.org_id = $1 and m.kind = 'Device' and ($2::text[] is null or d.name is null or m.name in (select unnest($2)))
+             and ($3 or not m.leaving)
            order by m.name"#,
         org.as_uuid(),
         names as _,
+        presence == Presence::InForce,
     )
     .fetch_all(connection)
     .await?;

@@ -34,6 +34,7 @@ mod source_hints;
 mod sources;
 mod store;
 mod suspensions;
+mod tombstones;
 
 pub use device_index::{IndexedDevice, devices_changed_since, indexed_device, newest_device_change};
 pub use device_reports::{
@@ -54,13 +55,15 @@ pub use enrollments::{
 pub use error::{StoreError, StoreResult};
 pub use events::{NewEvent, record_event};
 pub use fleets::{
-    DependencySeen, FleetRow, InputKind, PinnedInput, RevisionRow, TreeContent, TreeFile, find_revisions, insert_blobs,
-    insert_revision, insert_tree, known_blobs, known_revisions, list_fleets, load_trees, record_dependency,
-    replace_fleets, source_dependencies, source_has_problems,
+    DependencySeen, FleetRow, InputKind, PinnedInput, RevisionRow, TreeContent, TreeFile, find_revisions,
+    fleets_in_force, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets, load_trees,
+    record_dependency, replace_fleets, source_dependencies, source_has_problems,
 };
 pub use holds::{HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, decide_hold, lock_hold, record_hold};
 pub use input_values::{InputValueRow, input_values, settle_input_values, want_input_values};
-pub use inventory::{DeviceManifest, EnrolledDevice, count_known_devices, device_manifests, enrolled_devices};
+pub use inventory::{
+    DeviceManifest, EnrolledDevice, Presence, count_known_devices, device_manifests, enrolled_devices,
+};
 pub use jiff_sqlx::Timestamp as Ts;
 pub use lease::{Lease, LeaseName};
 pub use manifests::{
@@ -89,3 +92,4 @@ pub use sources::{
 pub use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 pub use store::{ConnectOptions, Store};
 pub use suspensions::{Suspension, end_suspension, source_suspension, suspend_source};
+pub use tombstones::{Grace, Tombstone, bury, count_tombstones, mark_leaving, remove_expired, restore_leaving, revive};

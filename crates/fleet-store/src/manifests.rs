@@ -7,6 +7,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::fleets::parse_digest;
+use crate::tombstones::{Grace, bury, revive};
 use crate::{StoreError, StoreResult};
 
 /// A manifest to store.
@@ -47,7 +48,7 @@ pub struct ManifestPlace {
     pub line: u32,
 }
 
-fn parse_kind(text: &str) -> StoreResult<Kind> {
+pub(crate) fn parse_kind(text: &str) -> StoreResult<Kind> {
     text.parse().map_err(|reason| StoreError::Corrupt { what: "manifests.kind", reason })
 }
 
@@ -59,7 +60,7 @@ fn from_line(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// Which of these (kind, name) another source defines already.
+/// Which of these (kind, name) another source defines already. What is leaving there is free for others.
 ///
 /// # Errors
 /// When the database fails.
@@ -74,7 +75,7 @@ pub async fn manifests_elsewhere(
     let rows = sqlx::query!(
         "select m.kind, m.name, m.source, m.file, m.line from desired.manifests m
          join unnest($3::text[], $4::text[]) as wanted (kind, name) on m.kind = wanted.kind and m.name = wanted.name
-         where m.org_id = $1 and m.source <> $2 order by m.kind, m.name",
+         where m.org_id = $1 and m.source <> $2 and not m.leaving order by m.kind, m.name",
         org.as_uuid(),
         source,
         &kinds,
@@ -102,6 +103,8 @@ pub struct ManifestChanges {
     pub written: Vec<(Kind, String)>,
     /// Gone ones.
     pub removed: Vec<(Kind, String)>,
+    /// Of the written ones: those that were leaving, in whichever source.
+    pub revived: Vec<(Kind, String)>,
 }
 
 /// What is stored of a manifest, without its document.
@@ -137,7 +140,8 @@ impl ManifestState {
 pub type ManifestStates = BTreeMap<(Kind, String), ManifestState>;
 
 /// Makes `rows` the complete set of the source's manifests; only what differs from `stored`, which
-/// [`stored_manifests`] gives, is sent. A generation grows when its document changes.
+/// [`stored_manifests`] gives, is sent. A generation grows when its document changes. What the source has no more is gone
+/// at once, or leaves with a tombstone when there is a `grace`.
 ///
 /// # Errors
 /// When the database fails.
@@ -148,6 +152,7 @@ pub async fn replace_manifests(
     commit: &CommitId,
     mut stored: ManifestStates,
     rows: &[ManifestRow],
+    grace: Option<Grace>,
 ) -> StoreResult<ManifestChanges> {
     let mut changed = Vec::new();
     for row in rows {
@@ -157,21 +162,27 @@ pub async fn replace_manifests(
         }
     }
     let removed: Vec<(Kind, String)> = stored.into_keys().collect();
-    remove_manifests(connection, org, source, &removed).await?;
+    match grace {
+        Some(grace) if !removed.is_empty() => bury(connection, org, source, commit, &removed, grace).await?,
+        Some(_) => {}
+        None => remove_manifests(connection, org, source, &removed).await?,
+    }
     for batch in changed.chunks(2_000) {
         write_manifests(connection, org, source, commit, batch).await?;
     }
-    Ok(ManifestChanges { written: changed.into_iter().map(|row| (row.kind, row.name.clone())).collect(), removed })
+    let written: Vec<(Kind, String)> = changed.into_iter().map(|row| (row.kind, row.name.clone())).collect();
+    let revived = revive(connection, org, &written).await?;
+    Ok(ManifestChanges { written, removed, revived })
 }
 
-/// What is stored of a source's manifests.
+/// What is stored of a source's manifests, without those that are leaving.
 ///
 /// # Errors
 /// When the database fails or holds what no manifest can be.
 pub async fn stored_manifests(connection: &mut PgConnection, org: OrgId, source: &str) -> StoreResult<ManifestStates> {
     let rows = sqlx::query!(
         "select kind, name, file, line, end_line, digest, revision, problem from desired.manifests
-         where org_id = $1 and source = $2",
+         where org_id = $1 and source = $2 and not leaving",
         org.as_uuid(),
         source,
     )
@@ -275,7 +286,8 @@ pub async fn count_manifests(connection: &mut PgConnection, org: OrgId, source: 
     .await?)
 }
 
-/// Documents of one kind, by name, with the source that defines each. With `names`, only those.
+/// Documents of one kind, by name, with the source that defines each; also those that are leaving. With `names`, only
+/// those.
 ///
 /// # Errors
 /// When the database fails.
@@ -287,7 +299,7 @@ pub async fn manifest_documents(
 ) -> StoreResult<Vec<StoredManifest>> {
     Ok(sqlx::query_as!(
         StoredManifest,
-        "select name, source, document, revision, problem, commit_id from desired.manifests
+        "select name, source, document, revision, problem, commit_id, leaving from desired.manifests
          where org_id = $1 and kind = $2 and ($3::text[] is null or name = any($3)) order by name",
         org.as_uuid(),
         kind.as_str(),
@@ -312,4 +324,6 @@ pub struct StoredManifest {
     pub problem: Option<String>,
     /// The commit that last changed the document.
     pub commit_id: String,
+    /// Whether it left Git and is in force until its grace is over.
+    pub leaving: bool,
 }

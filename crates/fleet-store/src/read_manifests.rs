@@ -51,6 +51,12 @@ pub struct ManifestRecord {
     pub commit_id: String,
     /// Counts its changes.
     pub generation: i64,
+    /// Of an object that left Git, or whose source leaves: the commit that did it.
+    pub removed_by: Option<String>,
+    /// When that was applied.
+    pub removed_at: Option<Ts>,
+    /// When the grace is over.
+    pub expires_at: Option<Ts>,
 }
 
 impl ManifestRecord {
@@ -65,13 +71,21 @@ impl ManifestRecord {
 
 const FROM: &str = "from desired.manifests m left join desired.sources s on s.org_id = m.org_id and s.name = m.source";
 
+/// Its own tombstone, or that of the ResourceSync that brought its source in; the one that ends first.
+const TOMBSTONE: &str = "left join lateral (
+    select t.removed_by, t.removed_at, t.expires_at from tombstones t
+    where t.org_id = m.org_id and m.leaving
+      and (t.kind = m.kind and t.name = m.name or t.kind = 'ResourceSync' and s.origin = 'ResourceSync/' || t.name)
+    order by t.expires_at limit 1) t on true";
+
 /// A page of manifests of one kind, by name.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn list(pool: &PgPool, org: OrgId, kind: Kind, query: &ListQuery) -> StoreResult<Page<ManifestRecord>> {
     let mut sql = QueryBuilder::<Postgres>::new(format!(
-        "select m.name, m.source, s.origin, m.file, m.line, m.document, m.commit_id, m.generation {FROM} where m.org_id = "
+        "select m.name, m.source, s.origin, m.file, m.line, m.document, m.commit_id, m.generation,
+                t.removed_by, t.removed_at, t.expires_at {FROM} {TOMBSTONE} where m.org_id = "
     ));
     sql.push_bind(org.as_uuid()).push(" and m.kind = ").push_bind(kind.as_str());
     query.push_filter(&mut sql, LABELS);

@@ -41,6 +41,8 @@ pub struct SourceRow {
     pub conditions: Vec<Condition>,
     /// Findings in the observed commit.
     pub diagnostics: Vec<Diagnostic>,
+    /// Its ResourceSync left Git: what it defines stays as it is until the grace is over.
+    pub leaving: bool,
 }
 
 /// All sources of an organisation, by name.
@@ -52,7 +54,7 @@ pub async fn list_sources(pool: &PgPool, org: OrgId) -> StoreResult<Vec<SourceRo
         r#"select name, origin, url, revision, path, observed_commit, applied_commit,
                   applied_at as "applied_at: Ts", last_polled_at as "last_polled_at: Ts",
                   conditions as "conditions: Json<Vec<Condition>>",
-                  diagnostics as "diagnostics: Json<Vec<Diagnostic>>"
+                  diagnostics as "diagnostics: Json<Vec<Diagnostic>>", leaving
            from desired.sources where org_id = $1 order by name"#,
         org.as_uuid(),
     )
@@ -74,6 +76,7 @@ pub async fn list_sources(pool: &PgPool, org: OrgId) -> StoreResult<Vec<SourceRo
                 last_polled_at: row.last_polled_at,
                 conditions: row.conditions.0,
                 diagnostics: row.diagnostics.0,
+                leaving: row.leaving,
             })
         })
         .collect()
@@ -128,6 +131,7 @@ pub async fn remove_source(connection: &mut PgConnection, org: OrgId, name: &str
     for statement in [
         "delete from desired.manifests where org_id = $1 and source = $2",
         "delete from desired.fleets where org_id = $1 and source = $2",
+        "delete from tombstones where org_id = $1 and source = $2",
         "delete from desired.commits where org_id = $1 and source = $2",
         "delete from desired.plans where org_id = $1 and source = $2",
         "delete from source_positions where org_id = $1 and source = $2",
@@ -268,7 +272,12 @@ pub async fn unsettled_sources(connection: &mut PgConnection, org: OrgId) -> Sto
         r#"select p.source, p.origin = 'config' as "configured!", s.name is not null as "known!"
            from source_positions p left join desired.sources s on s.org_id = p.org_id and s.name = p.source
            where p.org_id = $1 and p.manifests > 0
-             and not exists (select from desired.manifests m where m.org_id = p.org_id and m.source = p.source)
+             -- Others may take what a leaving source defines, down to the last object.
+             and not coalesce(s.leaving and s.applied_commit is not null, false)
+             and not exists (select from desired.manifests m
+                             where m.org_id = p.org_id and m.source = p.source
+                               and not exists (select from tombstones t
+                                               where t.org_id = m.org_id and t.kind = m.kind and t.name = m.name))
            order by p.source"#,
         org.as_uuid(),
     )

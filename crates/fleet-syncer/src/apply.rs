@@ -8,10 +8,10 @@ use std::time::Duration;
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, OrgId};
 use fleet_store::{
     Channel, Lease, ManifestPlace, NewEvent, PgConnection, PlanRow, SourceDefinition, Store, StoreError, Ts, Verdict,
-    clear_hold, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets,
-    lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, orphaned_sources, put_source,
-    record_applied, record_commit, record_event, record_plan, remove_source, replace_fleets, replace_manifests,
-    settle_input_values, source_origin, stored_manifests, unsettled_sources,
+    clear_hold, count_tombstones, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions,
+    list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, mark_leaving,
+    orphaned_sources, put_source, record_applied, record_commit, record_event, record_plan, remove_source,
+    replace_fleets, replace_manifests, settle_input_values, source_origin, stored_manifests, unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -19,12 +19,13 @@ use tracing::info;
 
 use crate::desired::Desired;
 use crate::guard::Rewritten;
-use crate::hold::{Held, Passage, Present, pass};
+use crate::hold::{Held, Passage, Present, pass, rules};
 use crate::laps::Laps;
 use crate::outbox::{self, Outbox};
 use crate::planning::{self, Planner};
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
 use crate::revisions::{Ready, RevisionCache, RevisionKey};
+use crate::tombstones::{grace, noted};
 
 mod scope;
 use scope::scope;
@@ -46,6 +47,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) outbox: &'a Outbox,
     /// The time.
     pub(crate) now: Timestamp,
+    /// How long what left Git stays in force where no SyncPolicy says it.
+    pub(crate) deletion_grace: Duration,
 }
 
 /// What is applied.
@@ -190,13 +193,18 @@ async fn apply_in(
     let fresh = store_revisions(connection, org, desired).await?;
     let revisions = fresh.len();
     laps.lap("revisions");
-    let changes = replace_manifests(connection, org, source, commit, stored, &desired.manifests).await?;
+    // Of the rules before: a commit cannot shorten the grace of what it removes itself.
+    let grace = grace(&rules(connection, writer, source).await?, writer.deletion_grace, writer.now);
+    let changes = replace_manifests(connection, org, source, commit, stored, &desired.manifests, grace).await?;
     replace_fleets(connection, org, source, &before, &desired.fleets).await?;
     if settle_input_values(connection, org, &desired.missing_before, &desired.missing_values).await? {
         // Devices that wait for a value hear what became of it.
         Channel::Enrollment.notify(connection, "").await?;
     }
     let sources_changed = replace_child_sources(connection, org, source, desired).await?;
+    if !changes.revived.is_empty() || count_tombstones(connection, org).await? > 0 {
+        mark_leaving(connection, org).await?;
+    }
     let after = list_fleets(connection, org).await?;
     laps.lap("manifests");
     let devices_changed = changes.written.iter().chain(&changes.removed).any(|(kind, _)| *kind == Kind::Device);
@@ -222,8 +230,8 @@ async fn apply_in(
     if of_kind(Kind::EnrollmentPolicy) {
         Channel::Enrollment.notify(connection, "").await?;
     }
-    if of_kind(Kind::SyncPolicy) {
-        // What is held elsewhere may go ahead by now.
+    if of_kind(Kind::SyncPolicy) || of_kind(Kind::ResourceSync) {
+        // What is held elsewhere may go ahead by now; a source rests while its ResourceSync leaves.
         Channel::Sources.notify(connection, "").await?;
     }
     let manifests = changes.written.len() + changes.removed.len();
@@ -236,7 +244,7 @@ async fn apply_in(
             commit,
             base: *base,
             digest: plan.digest,
-            summary: planning::stored_summary(&plan),
+            summary: noted(planning::stored_summary(&plan), changes.removed.len(), grace),
             plan: planning::stored_plan(&plan),
         };
         record_plan(connection, org, &row, at).await?;
@@ -246,12 +254,15 @@ async fn apply_in(
     }
     // Also back at a commit that was applied before, when nothing but files of fleets differs.
     if moves || news || manifests > 0 || revisions > 0 {
+        let kept = grace.filter(|_| !changes.removed.is_empty());
+        let kept = kept.map(|grace| format!(" (in force until {:.0})", grace.until.to_jiff())).unwrap_or_default();
         let message = format!(
-            "Applied commit {}: {} objects changed, {} removed, {} new fleet revisions, {} devices get a new version; \
-             plan {}{}",
+            "Applied commit {}: {} objects changed, {} removed{}, {} new fleet revisions, {} devices get a new \
+             version; plan {}{}",
             commit.short(),
             changes.written.len(),
             changes.removed.len(),
+            kept,
             revisions,
             devices.new_versions,
             plan.digest.short(),
@@ -267,6 +278,7 @@ async fn apply_in(
             details: Some(json!({
                 "commitHash": commit.as_str(),
                 "changeCount": manifests,
+                "removedCount": changes.removed.len(),
                 "errorCount": 0,
                 "planDigest": plan.digest,
             })),

@@ -29,6 +29,8 @@ pub struct SyncerConfig {
     pub poll_interval: Duration,
     /// How much of the disk mirrors may take together, in bytes; those that are in use at the moment may go beyond.
     pub max_mirror_bytes: u64,
+    /// How long what left Git stays in force where no SyncPolicy says it.
+    pub deletion_grace: Duration,
     /// Life of a management certificate.
     pub device_certificate_lifetime: Duration,
     /// Forges that are told what becomes of commits.

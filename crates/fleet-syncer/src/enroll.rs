@@ -18,14 +18,16 @@ use tracing::{info, warn};
 pub(crate) const BATCH: i64 = 200;
 
 /// A policy with its name.
-struct Policy {
+pub(crate) struct Policy {
     name: String,
     spec: EnrollmentPolicySpec,
 }
 
-/// All policies by name, and the digest of all of them.
-async fn policies(connection: &mut PgConnection, org: OrgId) -> Result<(Vec<Policy>, Digest), StoreError> {
-    let stored = manifest_documents(connection, org, Kind::EnrollmentPolicy, None).await?;
+/// All policies that approve requests, by name, and the digest of all of them.
+pub(crate) async fn policies(connection: &mut PgConnection, org: OrgId) -> Result<(Vec<Policy>, Digest), StoreError> {
+    let mut stored = manifest_documents(connection, org, Kind::EnrollmentPolicy, None).await?;
+    // One that left Git approves nobody any more: a grace keeps what is there, and lets nobody in.
+    stored.retain(|stored| !stored.leaving);
     let documents: Vec<&serde_json::Value> = stored.iter().map(|stored| &stored.document).collect();
     let digest = Digest::of(&fleet_render::canonical::to_vec(&serde_json::json!(documents)));
     let mut policies = Vec::new();

@@ -124,8 +124,13 @@ async fn with_departing(
     Ok((radius, along))
 }
 
-/// The rules for a source, as of what is applied now: a commit that loosens them cannot use that itself.
-async fn rules(connection: &mut PgConnection, writer: Writer<'_>, source: &str) -> Result<SyncRules, StoreError> {
+/// The rules for a source, as of what is applied now: a commit that loosens them cannot use that itself. A policy that left
+/// Git counts until its grace is over.
+pub(crate) async fn rules(
+    connection: &mut PgConnection,
+    writer: Writer<'_>,
+    source: &str,
+) -> Result<SyncRules, StoreError> {
     let stored = manifest_documents(connection, writer.org, Kind::SyncPolicy, None).await?;
     let policies: Vec<(bool, SyncPolicySpec)> = stored
         .into_iter()

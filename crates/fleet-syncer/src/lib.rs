@@ -31,6 +31,7 @@ mod revisions;
 mod snapshot;
 mod source;
 mod values;
+mod tombstones;
 mod watch;
 mod work;
 

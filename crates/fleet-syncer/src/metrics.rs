@@ -29,6 +29,7 @@ pub struct SyncerMetrics {
     pub(crate) mirror_evictions: Counter,
     pub(crate) mirror_bytes: Gauge,
     pub(crate) webhook_missed: Family<[(&'static str, String); 1], Counter>,
+    pub(crate) leaving: Gauge,
     pub(crate) planning_seconds: Counter<f64, AtomicU64>,
     source_state: Family<[(&'static str, String); 2], Gauge>,
     source_devices: Family<[(&'static str, String); 2], Gauge>,
@@ -70,6 +71,8 @@ impl SyncerMetrics {
         registry.register("source_state", help, metrics.source_state.clone());
         let help = "Devices that a source decides about: total, updated to the commit in force and healthy, failed";
         registry.register("source_devices", help, metrics.source_devices.clone());
+        let help = "Objects that left Git and stay in force until their grace is over";
+        registry.register("tombstones", help, metrics.leaving.clone());
         let help = "Time spent on plans of applied commits";
         registry.register_with_unit("planning", help, Unit::Seconds, metrics.planning_seconds.clone());
         metrics.outbox.register(registry);

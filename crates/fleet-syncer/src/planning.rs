@@ -2,6 +2,9 @@
 //!
 //! Only devices that the commit can concern are read and compared: those that a changed fleet selects, before or
 //! after, and those whose own manifest changes. All others keep what they have, and are counted.
+//!
+//! A plan tells what Git says: what a commit removes is gone in it, and what an earlier one removed is gone before, though
+//! both stay in force until their grace is over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,14 +16,14 @@ use fleet_render::plan::{
     DeviceState, FleetState, Inventory, InventoryDevice, ObjectState, Plan, Revision, State, Target, plan,
 };
 use fleet_store::{
-    DeviceManifest, EnrolledDevice, FleetRow, ManifestRow, ManifestStates, PgConnection, StoreError,
-    count_known_devices, device_manifests, enrolled_devices,
+    DeviceManifest, EnrolledDevice, FleetRow, ManifestRow, ManifestStates, PgConnection, Presence, StoreError,
+    count_known_devices, count_tombstones, device_manifests, enrolled_devices,
 };
 use tracing::debug;
 
 mod stored;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::desired::Desired;
 use crate::laps::Laps;
@@ -55,7 +58,11 @@ impl Planner<'_> {
     pub(crate) async fn start(self, connection: &mut PgConnection) -> Result<Planning, StoreError> {
         let mut laps = Laps::start();
         let known = count_known_devices(connection, self.org).await?;
-        let delta = self.delta();
+        let mut delta = self.delta();
+        // While something leaves, devices may be with other fleets than those that Git gives them to.
+        if !delta.is_empty() && count_tombstones(connection, self.org).await? > 0 {
+            delta.selects_others = true;
+        }
         laps.lap("delta");
         let mut ground = self.ground(connection, &delta).await?;
         laps.lap("ground");
@@ -140,12 +147,12 @@ impl Planner<'_> {
         }
         let (enrolled, manifests) = if delta.reaches_all() {
             let enrolled = enrolled_devices(connection, self.org, None).await?;
-            (enrolled, device_manifests(connection, self.org, None).await?)
+            (enrolled, device_manifests(connection, self.org, None, Presence::InGit).await?)
         } else {
             let fleets: Vec<String> = delta.fleets.iter().cloned().collect();
             let enrolled = enrolled_devices(connection, self.org, Some(&fleets)).await?;
             let names: Vec<String> = enrolled.iter().map(|device| device.name.clone()).collect();
-            (enrolled, device_manifests(connection, self.org, Some(&names)).await?)
+            (enrolled, device_manifests(connection, self.org, Some(&names), Presence::InGit).await?)
         };
         let mut ground = Ground::default();
         for manifest in manifests {

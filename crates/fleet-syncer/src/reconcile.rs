@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fleet_model::{Digest, Labels, OrgId, RenderedVersion};
-use fleet_render::ownership::{Ownership, SelectorIndex, decide_owner, labels_in_force};
+use fleet_render::ownership::{Ownership, SelectorIndex, decide_owner_in_grace, labels_in_force};
 use fleet_render::{InputKey, Problem, Subject};
 use fleet_store::{
-    Channel, DeviceManifest, DeviceRow, DeviceScope, DeviceUpdate, FleetRow, PgConnection, StoreError, Ts,
-    device_manifests, devices_in_scope, input_values, insert_rendered, list_fleets, update_devices, want_input_values,
+    Channel, DeviceManifest, DeviceRow, DeviceScope, DeviceUpdate, FleetRow, PgConnection, Presence, StoreError, Ts,
+    device_manifests, devices_in_scope, fleets_in_force, input_values, insert_rendered, update_devices,
+    want_input_values,
 };
 use tracing::debug;
 
@@ -38,19 +39,23 @@ pub struct ReconcileOutcome {
 /// Everything that decides about devices, read in one transaction.
 struct Truth {
     fleets: Vec<FleetRow>,
+    /// Those that left Git and whose grace is not over.
+    leaving: BTreeSet<String>,
     selectors: SelectorIndex,
     inventory: HashMap<String, DeviceManifest>,
 }
 
 impl Truth {
     async fn read(connection: &mut PgConnection, org: OrgId, devices: &[DeviceRow]) -> Result<Self, StoreError> {
-        let fleets = list_fleets(connection, org).await?;
+        let in_force = fleets_in_force(connection, org).await?;
+        let leaving = in_force.iter().filter(|(_, leaving)| *leaving).map(|(fleet, _)| fleet.name.clone()).collect();
+        let fleets: Vec<FleetRow> = in_force.into_iter().map(|(fleet, _)| fleet).collect();
         let selectors = SelectorIndex::new(fleets.iter().map(|fleet| fleet.selector.as_ref()));
         let few = devices.len() <= MAX_NAMED;
         let names = few.then(|| devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>());
-        let manifests = device_manifests(connection, org, names.as_deref()).await?;
+        let manifests = device_manifests(connection, org, names.as_deref(), Presence::InForce).await?;
         let inventory = manifests.into_iter().map(|manifest| (manifest.name.clone(), manifest)).collect();
-        Ok(Self { fleets, selectors, inventory })
+        Ok(Self { fleets, leaving, selectors, inventory })
     }
 
     /// Labels, owner and revision of a device.
@@ -59,7 +64,8 @@ impl Truth {
         let labels = labels_in_force(&device.enrolled_labels, manifest_labels);
         let candidates = self.selectors.candidates(&labels).into_iter().map(|place| &self.fleets[place]);
         let fleets = candidates.map(|fleet| (fleet.name.as_str(), fleet.selector.as_ref()));
-        let ownership = decide_owner(&labels, fleets, device.owner_fleet.as_deref());
+        let ownership =
+            decide_owner_in_grace(&labels, fleets, |name| self.leaving.contains(name), device.owner_fleet.as_deref());
         let target = self.target(device, &ownership);
         Decision { labels, ownership, target }
     }

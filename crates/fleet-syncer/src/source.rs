@@ -141,6 +141,8 @@ pub(crate) struct Source {
     /// The commits between which the distance was noted last.
     behind: Option<(CommitId, CommitId)>,
     quarantine: Quarantine,
+    /// Its ResourceSync left Git.
+    leaving: bool,
 }
 
 /// A commit without errors in it, and what is known of it.
@@ -182,6 +184,7 @@ impl Source {
             observed: None,
             behind: None,
             quarantine: Quarantine::default(),
+            leaving: row.leaving,
         }
     }
 
@@ -316,6 +319,9 @@ impl Source {
     }
 
     async fn look(&mut self) -> Result<Step, RunError> {
+        if self.leaving {
+            return self.leave().await;
+        }
         let shared = Arc::clone(&self.shared);
         let mut laps = Laps::start();
         self.observed = None;
@@ -554,6 +560,7 @@ impl Source {
             turn: &shared.turn,
             outbox: &shared.outbox,
             now: shared.clock.now(),
+            deletion_grace: shared.config.deletion_grace,
         };
         let (rewritten, restores) = match &way {
             Way::Forward(rewritten) => (rewritten.as_ref(), false),

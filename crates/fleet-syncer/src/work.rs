@@ -8,7 +8,7 @@ use fleet_pki::{CertificateAuthority, Lifetime};
 use fleet_runtime::{Backoff, CancellationToken, ErrorChain, Pace};
 use fleet_store::{
     Channel, DeviceScope, Lease, ORIGIN_CONFIG, SourceRow, Store, StoreError, Ts, forget_positions_except,
-    lock_device_changes, mark_all_devices_dirty, put_source, remove_source, unsettled_sources,
+    lock_device_changes, mark_all_devices_dirty, put_source, remove_source, restore_leaving, unsettled_sources,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -20,6 +20,7 @@ use crate::outbox;
 use crate::progress::watch_progress;
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
 use crate::source::{RunError, Shared, Source};
+use crate::tombstones::end_graces;
 use crate::watch::{local_path, watch};
 
 /// How often things are looked at though nothing woke.
@@ -208,7 +209,7 @@ async fn heal(shared: &Shared, error: &StoreError) -> bool {
 
 /// What a source task depends on; another value means another task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct SourceIdentity(String, String, String);
+struct SourceIdentity(String, String, String, bool);
 
 fn follow(
     shared: &Arc<Shared>,
@@ -230,7 +231,8 @@ fn follow(
     });
     for row in rows {
         let definition = &row.definition;
-        let identity = SourceIdentity(definition.url.clone(), definition.revision.clone(), definition.path.clone());
+        let identity =
+            SourceIdentity(definition.url.clone(), definition.revision.clone(), definition.path.clone(), row.leaving);
         let name = definition.name.clone();
         match running.get(&name) {
             Some((known, _)) if *known == identity => continue,
@@ -257,6 +259,9 @@ async fn configure(shared: &Shared, lease: &Lease) -> Result<(), StoreError> {
         if put_source(&mut transaction, org, source).await? {
             info!(source = source.name, url = source.url, "Source configured");
         }
+    }
+    if restore_leaving(&mut transaction, org).await? > 0 {
+        info!("What left Git is in force again until its grace is over");
     }
     let configured: Vec<String> = shared.config.sources.iter().map(|source| source.name.clone()).collect();
     let mut removed = forget_positions_except(&mut transaction, org, &configured).await? > 0;
@@ -389,6 +394,7 @@ async fn devices_pass(shared: &Shared, authority: &CertificateAuthority, lease: 
     lock_device_changes(&mut transaction).await?;
     lease.fence(&mut transaction).await?;
     let handled = enroll(&mut transaction, org, authority, lifetime, now).await?;
+    let ended = end_graces(&mut transaction, org, now).await?;
     // While desired state is being made again nobody is moved on half of it.
     let outcome = if unsettled_sources(&mut transaction, org).await?.is_empty() {
         let scope = DeviceScope::Dirty(DIRTY_BATCH);
@@ -397,9 +403,10 @@ async fn devices_pass(shared: &Shared, authority: &CertificateAuthority, lease: 
         ReconcileOutcome::default()
     };
     transaction.commit().await.map_err(StoreError::from)?;
+    shared.metrics.leaving.set(ended.leaving);
     shared.metrics.enrollments.inc_by(u64::try_from(handled).unwrap_or_default());
     shared.metrics.new_versions.inc_by(u64::try_from(outcome.new_versions).unwrap_or_default());
     shared.metrics.renders.inc_by(u64::try_from(outcome.renders).unwrap_or_default());
     let full_batch = |count: usize, limit: i64| i64::try_from(count).is_ok_and(|count| count >= limit);
-    Ok(full_batch(handled, BATCH) || full_batch(outcome.devices, DIRTY_BATCH))
+    Ok(ended.more || full_batch(handled, BATCH) || full_batch(outcome.devices, DIRTY_BATCH))
 }

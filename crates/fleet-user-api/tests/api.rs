@@ -420,9 +420,26 @@ async fn what_git_defines_is_shown_with_its_place() {
     assert_eq!(fleet["metadata"]["annotations"]["shorebase/file"], "fleets/pos.yaml:3");
     assert_eq!(fleet["metadata"]["annotations"]["fleet-controller/templateVersion"], "pos-1234");
     assert_eq!(fleet["status"]["conditions"][0]["type"], "Valid");
+    assert!(fleet["metadata"].get("deletionTimestamp").is_none(), "{fleet}");
     assert_eq!(fleet["status"]["conditions"][0]["lastTransitionTime"], "2026-01-02T03:04:05Z");
     assert_eq!(fleet["status"]["devicesSummary"]["total"], 2);
     assert!(serde_json::from_value::<fleet_model::Fleet>(fleet).is_ok());
+    world.sql(
+        "insert into tombstones (org_id, kind, name, source, file, line, end_line, document, digest, document_commit,
+                                 generation, removed_by, removed_at, expires_at)
+         select org_id, kind, name, source, file, line, end_line, document, digest, commit_id, generation,
+                'dddddddddddddddddddddddddddddddddddddddd', '2026-01-02T03:04:05Z', '2026-01-02T04:04:05Z'
+         from desired.manifests where name = 'pos';
+         update desired.manifests set leaving = true where name = 'pos';",
+    );
+    let leaving = world.get("/fleets/pos").await.ok();
+    assert_eq!(leaving["metadata"]["deletionTimestamp"], "2026-01-02T03:04:05Z");
+    let annotations = &leaving["metadata"]["annotations"];
+    assert_eq!(annotations["shorebase/removed-by"], "dddddddddddddddddddddddddddddddddddddddd");
+    assert_eq!(annotations["shorebase/in-force-until"], "2026-01-02T04:04:05Z");
+    let condition = &leaving["status"]["conditions"][1];
+    assert_eq!((&condition["type"], &condition["status"]), (&"Terminating".into(), &"True".into()));
+    assert_eq!(world.names("/fleets").await, ["pos"], "one row, whatever is known of it");
     let revision = world.get("/fleets/pos/templateversions/pos-1234").await.ok();
     assert_eq!(revision["spec"], json!({"fleet": "pos"}));
     assert_eq!(revision["status"]["os"]["image"], "quay.example/os:1");

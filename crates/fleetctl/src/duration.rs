@@ -32,6 +32,16 @@ pub(crate) fn ago(seconds: i64) -> String {
     }
 }
 
+/// How much time is left, for people: one unit.
+pub(crate) fn left(seconds: i64) -> String {
+    match seconds {
+        i64::MIN..=119 => format!("{}s left", seconds.max(0)),
+        120..=7199 => format!("{}m left", seconds / 60),
+        7200..=172_799 => format!("{}h left", seconds / 3600),
+        _ => format!("{}d left", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

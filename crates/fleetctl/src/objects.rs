@@ -4,7 +4,7 @@ use fleet_model::annotations;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::duration::ago;
+use crate::duration::{ago, left};
 
 /// A type of resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Type {
                 view.name(),
                 view.text("/spec/type"),
                 view.first(&["/spec/url", "/spec/registry"]),
-                view.condition("Accessible").0,
+                view.or_leaving(view.condition("Accessible").0),
             ],
             Self::ResourceSync => vec![
                 view.name(),
@@ -146,7 +146,7 @@ impl Type {
                 view.text("/spec/targetRevision"),
                 view.text("/spec/path"),
                 short(&view.text("/status/observedCommit")),
-                view.condition("Synced").0,
+                view.or_leaving(view.condition("Synced").0),
             ],
             Self::TemplateVersion => {
                 vec![view.name(), view.text("/spec/fleet"), short(&view.annotation(annotations::COMMIT)), view.age()]
@@ -229,6 +229,12 @@ impl View<'_> {
         (text("status"), text("message"))
     }
 
+    /// That the object left Git, and how long it stays in force; else `state`.
+    fn or_leaving(&self, state: String) -> String {
+        let until: Option<Timestamp> = self.annotation(annotations::IN_FORCE_UNTIL).parse().ok();
+        until.map_or(state, |until| format!("Terminating ({})", left(until.as_second() - self.now.as_second())))
+    }
+
     fn since(&self, pointer: &str) -> String {
         let at: Option<Timestamp> = self.text(pointer).parse().ok();
         at.map(|at| ago(self.now.as_second() - at.as_second())).unwrap_or_default()
@@ -258,7 +264,7 @@ impl View<'_> {
             self.name(),
             self.text("/metadata/owner"),
             self.annotation(annotations::TEMPLATE_VERSION),
-            self.condition("Valid").0,
+            self.or_leaving(self.condition("Valid").0),
             self.text("/status/devicesSummary/total"),
         ]
     }
@@ -365,6 +371,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_fleet_that_left_git_shows_how_long_it_stays() {
+        let fleet = serde_json::json!({
+            "metadata": {"name": "pos", "annotations": {"shorebase/in-force-until": "2001-09-09T02:45:40Z"}},
+            "status": {"conditions": [{"type": "Valid", "status": "True"}]},
+        });
+        let valid = |seconds: i64| Type::Fleet.row(&fleet, false, Timestamp::from_second(seconds).unwrap())[3].clone();
+        assert_eq!(valid(1_000_000_000), "Terminating (59m left)");
+        assert_eq!(valid(1_000_000_000 + 3_600), "Terminating (0s left)");
     }
 
     #[test]

@@ -132,6 +132,7 @@ pub(crate) fn run(args: &PlanArgs, connection: &Connection, io: &mut Io<'_>) -> 
     let details = detail::of_groups(&plan.groups, most, &current, &incoming, &known.inventory);
     let names = Names::collect(&current, &incoming, &known.inventory);
     let (measured, exceeded) = limits::measure(&plan.radius, &policy);
+    remarks.extend(limits::grace(&plan.radius, &policy));
     let over = !exceeded.is_empty();
     let path = args.repository.path.clone();
     let report = Report { plan, range, path, known, names, details, measured, exceeded, remarks };

@@ -95,6 +95,8 @@ pub struct AuthConfig {
 pub struct GitConfig {
     /// How often a host is asked when nothing wakes a source.
     pub poll_interval: Duration,
+    /// How long what left Git stays in force where no SyncPolicy says it.
+    pub deletion_grace: Duration,
     /// Worker processes at the same time.
     pub max_workers: usize,
     /// How much of the disk mirrors of repositories may take together, in bytes.

@@ -251,6 +251,7 @@ impl Parts<'_> {
             allow_local_repositories: self.config.git.allow_local_repositories,
             max_mirror_bytes: self.config.git.max_mirror_bytes,
             poll_interval: self.config.git.poll_interval,
+            deletion_grace: self.config.git.deletion_grace,
             device_certificate_lifetime: self.config.certificates.device,
             forges: self.config.forges.clone(),
         };

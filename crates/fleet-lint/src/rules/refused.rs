@@ -55,10 +55,6 @@ const fn waits(kind: Kind, pointer: &'static str, when: When) -> Row {
     Row { kind, pointer, when, what: What::Waits }
 }
 
-const fn no_effect(pointer: &'static str, sentence: &'static str) -> Row {
-    Row { kind: Kind::SyncPolicy, pointer, when: When::Given, what: What::NoEffect(sentence) }
-}
-
 const fn configured_elsewhere(pointer: &'static str) -> Row {
     Row { kind: Kind::Repository, pointer, when: When::GivenForGit, what: What::NoEffect(TRUST_IS_CONFIGURED) }
 }
@@ -83,10 +79,6 @@ const TABLE: &[Row] = &[
     waits(Kind::Device, "/spec/config/*/httpRef", When::Given),
     waits(Kind::Device, "/spec/config/*/secretRef", When::Given),
     waits(Kind::ResourceSync, "/spec/type", When::Is("catalog")),
-    no_effect(
-        "/spec/deletionGracePeriod",
-        "this has no effect in this version of the service: what is removed is gone at once",
-    ),
     configured_elsewhere("/spec/httpConfig/ca.crt"),
     configured_elsewhere("/spec/httpConfig/skipServerVerification"),
     configured_elsewhere("/spec/sshConfig/skipServerVerification"),

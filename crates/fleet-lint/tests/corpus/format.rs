@@ -183,7 +183,7 @@ spec:
     unmanagedDevices: {count: 10, percent: 5}
     changedDevicesWithoutRollout: {percent: 20}
   forcedPush: Hold
-  «SB0401»deletionGracePeriod: 1h
+  deletionGracePeriod: 1h
 ";
 
 /// The text without marks, and what the marks say.

@@ -25,6 +25,7 @@ fn mirrors(directory: &Path, max_mirror_bytes: u64) -> Mirrors {
         allow_local_repositories: false,
         poll_interval: Duration::from_secs(15),
         forges: Vec::new(),
+        deletion_grace: Duration::ZERO,
         max_mirror_bytes,
         device_certificate_lifetime: Duration::from_secs(3600),
     };

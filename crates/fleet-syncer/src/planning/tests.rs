@@ -8,15 +8,15 @@ use fleet_git::{Limits, WorkerCommand, WorkerPool};
 use fleet_lint::{LintConfig, check_tree, has_errors};
 use fleet_model::{CommitId, Digest, RenderedVersion};
 use fleet_render::plan::Cause;
-use fleet_runtime::{Clock, SystemClock};
+use fleet_runtime::{Clock, ManualClock, SystemClock};
 use fleet_store::{
-    ConnectOptions, Lease, LeaseName, SourceDefinition, Store, put_enrolled_device, put_source, read_plans,
-    stored_manifests,
+    ConnectOptions, DeviceScope, Lease, LeaseName, SourceDefinition, Store, Ts, lock_device_changes,
+    put_enrolled_device, put_source, read_plans, stored_manifests,
 };
 use fleet_test::TestDatabase;
 
 use super::*;
-use crate::apply::{Application, Applied, Outcome, Writer, apply};
+use crate::apply::{Application, Applied, ApplyError, Outcome, Writer, apply};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::desired;
@@ -28,24 +28,33 @@ use crate::pins::LastPins;
 use crate::repositories::Repositories;
 use crate::snapshot::{Mirror, Snapshot};
 use crate::values::Subjects;
+use crate::reconcile::reconcile_devices;
+use crate::tombstones::{Ended, end_graces};
 
-const ORG: OrgId = OrgId::DEFAULT;
+pub(crate) const ORG: OrgId = OrgId::DEFAULT;
 
-type Files = BTreeMap<String, String>;
+pub(crate) type Files = BTreeMap<String, String>;
 
-struct World {
-    store: Store,
+pub(crate) struct World {
+    pub(crate) store: Store,
     lease: Lease,
     git: WorkerPool,
     dependencies: Dependencies,
     cache: RevisionCache,
     turn: tokio::sync::Mutex<()>,
     outbox: Outbox,
-    _database: TestDatabase,
+    /// How long what left Git stays in force.
+    pub(crate) grace: Duration,
+    pub(crate) clock: ManualClock,
+    database: TestDatabase,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn with_grace(grace: Duration) -> Self {
+        Self { grace, ..Self::new().await }
+    }
+
+    pub(crate) async fn new() -> Self {
         let database = TestDatabase::create();
         let store = Store::connect(&ConnectOptions { url: database.url(), max_connections: 3 }).await.unwrap();
         store.migrate().await.unwrap();
@@ -60,6 +69,7 @@ impl World {
             allow_local_repositories: false,
             poll_interval: ttl,
             max_mirror_bytes: u64::MAX,
+            deletion_grace: Duration::ZERO,
             device_certificate_lifetime: ttl,
             forges: Vec::new(),
         });
@@ -75,25 +85,21 @@ impl World {
             cache: RevisionCache::default(),
             turn: tokio::sync::Mutex::default(),
             outbox: Outbox::new(&[]),
-            _database: database,
+            grace: Duration::ZERO,
+            clock: ManualClock::new(SystemClock.now()),
+            database,
         }
     }
 
-    async fn source(&self, name: &str) -> SourceDefinition {
-        let source = SourceDefinition {
-            name: name.to_owned(),
-            origin: "config".to_owned(),
-            url: "https://git.example/x".to_owned(),
-            revision: "main".to_owned(),
-            path: "/".to_owned(),
-        };
+    pub(crate) async fn source(&self, name: &str) -> SourceDefinition {
+        let source = definition(name);
         let mut transaction = self.store.begin().await.unwrap();
         put_source(&mut transaction, ORG, &source).await.unwrap();
         transaction.commit().await.unwrap();
         source
     }
 
-    async fn enroll(&self, name: &str, labels: &[(&str, &str)]) {
+    pub(crate) async fn enroll(&self, name: &str, labels: &[(&str, &str)]) {
         let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let mut transaction = self.store.begin().await.unwrap();
         put_enrolled_device(&mut transaction, ORG, name, &labels, RenderedVersion::default()).await.unwrap();
@@ -101,7 +107,7 @@ impl World {
     }
 
     /// What the service makes of a commit. No worker runs: all contents are at hand.
-    async fn desired(&self, source: &str, commit: &CommitId, files: &Files) -> Desired {
+    pub(crate) async fn desired(&self, source: &str, commit: &CommitId, files: &Files) -> Desired {
         let snapshot = Snapshot::of_files(commit.clone(), files);
         let report = check_tree(&snapshot.files(), Some(&snapshot.all_paths()), &LintConfig::default());
         assert!(!has_errors(&report.diagnostics), "{:#?}", report.diagnostics);
@@ -123,13 +129,26 @@ impl World {
         desired::build(&report, source, &mut reader).await.unwrap()
     }
 
-    async fn apply(
+    pub(crate) async fn apply(
         &self,
         source: &SourceDefinition,
         base: Option<&CommitId>,
         commit: &CommitId,
         desired: &Desired,
     ) -> Applied {
+        match self.try_apply(source, base, commit, desired).await.unwrap() {
+            Outcome::Applied(applied) => applied,
+            Outcome::Held(held) => panic!("{held:?}"),
+        }
+    }
+
+    pub(crate) async fn try_apply(
+        &self,
+        source: &SourceDefinition,
+        base: Option<&CommitId>,
+        commit: &CommitId,
+        desired: &Desired,
+    ) -> Result<Outcome, ApplyError> {
         let writer = Writer {
             store: &self.store,
             lease: &self.lease,
@@ -137,7 +156,8 @@ impl World {
             cache: &self.cache,
             turn: &self.turn,
             outbox: &self.outbox,
-            now: SystemClock.now(),
+            now: self.clock.now(),
+            deletion_grace: self.grace,
         };
         let application = Application {
             source,
@@ -153,10 +173,26 @@ impl World {
             restores: true,
             diagnostics: &[],
         };
-        match apply(writer, &application, &mut crate::laps::Laps::start()).await.unwrap() {
-            Outcome::Applied(applied) => applied,
-            Outcome::Held(held) => panic!("{held:?}"),
-        }
+        apply(writer, &application, &mut crate::laps::Laps::start()).await
+    }
+
+    pub(crate) fn wait(&self, seconds: i64) {
+        self.clock.set(self.clock.now().checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap());
+    }
+
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        self.database.psql(sql).unwrap()
+    }
+
+    /// What is done on a period: graces end, and devices are brought in line.
+    pub(crate) async fn pass(&self) -> Ended {
+        let mut transaction = self.store.begin().await.unwrap();
+        lock_device_changes(&mut transaction).await.unwrap();
+        let ended = end_graces(&mut transaction, ORG, self.clock.now()).await.unwrap();
+        let (scope, now) = (DeviceScope::Dirty(1_000), Ts::from(self.clock.now()));
+        reconcile_devices(&mut transaction, ORG, &scope, false, now, &HashMap::new(), &self.cache).await.unwrap();
+        transaction.commit().await.unwrap();
+        ended
     }
 
     /// From the database, as the service does.
@@ -182,6 +218,16 @@ impl World {
             (device.name, known)
         };
         devices.into_iter().map(device).collect()
+    }
+}
+
+pub(crate) fn definition(name: &str) -> SourceDefinition {
+    SourceDefinition {
+        name: name.to_owned(),
+        origin: "config".to_owned(),
+        url: "https://git.example/x".to_owned(),
+        revision: "main".to_owned(),
+        path: "/".to_owned(),
     }
 }
 
@@ -256,7 +302,7 @@ impl Numbers {
     }
 }
 
-fn device_name(n: u64) -> String {
+pub(crate) fn device_name(n: u64) -> String {
     let letters = "0123456789abcdefghijklmnopqrstuv".as_bytes();
     let last = char::from(letters[usize::try_from(n % 32).unwrap()]);
     format!("{}{last}", "m".repeat(51))
@@ -330,8 +376,9 @@ fn change(files: &mut Files, numbers: &mut Numbers, with_waits: bool) {
     }
 }
 
-async fn plans_agree(seed: u64, commits: u64, with_waits: bool) {
-    let world = World::new().await;
+async fn plans_agree(seed: u64, commits: u64, with_waits: bool, grace: Duration) {
+    let world = World::with_grace(grace).await;
+    let mut left = 0;
     let mut numbers = Numbers(seed);
     let other = world.source("other").await;
     let id = |n: u64| format!("{n:040x}").parse::<CommitId>().unwrap();
@@ -367,7 +414,8 @@ async fn plans_agree(seed: u64, commits: u64, with_waits: bool) {
         let applied = world.apply(&source, base.as_ref(), &commit, &after).await;
         changed += applied.planned;
         assert_eq!(applied.planned, planned.summary.devices.changed);
-        if !first {
+        // Within a grace devices stay where the plan says that they will not be afterwards.
+        if !first && grace.is_zero() {
             let expected = enrolled_changes(&planned, &inventory);
             assert!(expected.contains(&applied.devices.new_versions), "commit {n}: {applied:?}, but {planned:#?}");
         }
@@ -384,6 +432,8 @@ async fn plans_agree(seed: u64, commits: u64, with_waits: bool) {
         assert_eq!((record.digest, record.base_commit), (whole.digest.as_bytes().to_vec(), base.map(String::from)));
         assert_eq!(stored["digest"], whole.digest.to_string());
         (before, base) = (after, Some(commit));
+        world.wait(60);
+        left += world.pass().await.removed;
         change(&mut files, &mut numbers, with_waits);
     }
     assert!(changed > 20, "the history moves devices: {changed}");
@@ -392,6 +442,7 @@ async fn plans_agree(seed: u64, commits: u64, with_waits: bool) {
     assert_eq!(kept[0].commit_id, id(commits).as_str());
     assert!(narrow > 0, "some commits look at a part of the devices");
     assert!(waiting > 0, "some devices wait");
+    assert_eq!(left > 0, !grace.is_zero(), "graces end in between: {left}");
 }
 
 /// How many devices are there to get the documents that the plan gives them: those whose documents it knows, and at most
@@ -406,13 +457,19 @@ fn enrolled_changes(plan: &Plan, inventory: &Inventory) -> std::ops::RangeInclus
 
 #[tokio::test]
 async fn a_plan_from_the_database_is_the_plan_from_the_files() {
-    plans_agree(1, 60, false).await;
-    plans_agree(7, 40, false).await;
+    plans_agree(1, 60, false, Duration::ZERO).await;
+    plans_agree(7, 40, false, Duration::ZERO).await;
 }
 
 #[tokio::test]
 async fn a_plan_from_the_database_has_the_same_digest_while_fleets_wait() {
-    plans_agree(2, 60, true).await;
+    plans_agree(2, 60, true, Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_plan_from_the_database_is_the_plan_from_the_files_while_objects_leave() {
+    plans_agree(1, 60, false, Duration::from_secs(200)).await;
+    plans_agree(5, 40, false, Duration::from_secs(1_000)).await;
 }
 
 #[tokio::test]

@@ -117,6 +117,19 @@ impl Source {
         Ok(self.position().await?.filter(is_here).map(|position| position.commit))
     }
 
+    /// What the source defines stays as it is until the grace is over: nothing new is looked for. Only what is missing,
+    /// because desired state was dropped, is brought back.
+    pub(super) async fn leave(&mut self) -> Result<Step, RunError> {
+        self.refresh_applied().await?;
+        if self.applied.is_none()
+            && let Some(last) = self.position_here().await?
+        {
+            self.shared.git.fetch(&self.mirror, &self.remote, &self.definition.revision, Some(&last)).await?;
+            self.restore(&last).await?;
+        }
+        Ok(Step::Suspended)
+    }
+
     /// Brings back what was in force. Where that cannot be read any more, the newest commit has to do.
     pub(super) async fn restore(&mut self, last: &CommitId) -> Result<(), RunError> {
         match self.take(last, Way::Back, &mut Laps::start()).await {

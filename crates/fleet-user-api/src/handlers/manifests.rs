@@ -63,7 +63,23 @@ fn resource(manifest: &ManifestRecord) -> Value {
     metadata["annotations"][annotations::SOURCE] = manifest.source.as_str().into();
     metadata["annotations"][annotations::COMMIT] = manifest.commit_id.as_str().into();
     metadata["annotations"]["shorebase/file"] = format!("{}:{}", manifest.file, manifest.line).into();
+    if let (Some(commit), Some(at), Some(until)) = (&manifest.removed_by, manifest.removed_at, manifest.expires_at) {
+        metadata["deletionTimestamp"] = whole_seconds(at).into();
+        metadata["annotations"][annotations::REMOVED_BY] = commit.as_str().into();
+        metadata["annotations"][annotations::IN_FORCE_UNTIL] = whole_seconds(until).into();
+    }
     object
+}
+
+/// That an object left Git, for people.
+fn terminating(manifest: &ManifestRecord) -> Option<Value> {
+    let (commit, at, until) = (manifest.removed_by.as_deref()?, manifest.removed_at?, manifest.expires_at?);
+    let commit: String = commit.chars().take(12).collect();
+    let message = format!(
+        "left Git with commit {commit}; in force until {}, and back as it was when a commit has it again before",
+        whole_seconds(until)
+    );
+    Some(condition("Terminating", "True", "RemovedFromGit", &message, &whole_seconds(at)))
 }
 
 fn condition(kind: &str, status: &str, reason: &str, message: &str, at: &str) -> Value {
@@ -114,7 +130,8 @@ fn fleet(manifest: &ManifestRecord, state: Option<&FleetState>, at: &str) -> Val
         Some(FleetState { revision: Some(_), .. }) => condition("Valid", "True", "Valid", "", at),
         _ => condition("Valid", "Unknown", "Pending", "no revision was made of this fleet yet", at),
     };
-    object["status"] = serde_json::json!({"conditions": [valid]});
+    let conditions: Vec<Value> = [valid].into_iter().chain(terminating(manifest)).collect();
+    object["status"] = serde_json::json!({"conditions": conditions});
     object
 }
 

@@ -49,6 +49,28 @@ pub(super) fn find(report: &TreeReport, source: Option<&str>) -> Found {
     Found { rules: SyncRules::of_source(source, policies), remark }
 }
 
+/// What becomes of the objects that a change removes, until the plan's state is reached; `None` when it removes none.
+pub(super) fn grace(radius: &Radius, found: &Found) -> Option<String> {
+    if radius.objects_removed == 0 {
+        return None;
+    }
+    let devices = match radius.devices_unmanaged {
+        0 => String::new(),
+        1 => "; 1 device stays with it until then".to_owned(),
+        devices => format!("; {devices} devices stay with it until then"),
+    };
+    Some(match found.rules.deletion_grace() {
+        Some(grace) if grace.is_zero() => "what is removed is gone at once (deletionGracePeriod is 0s)".to_owned(),
+        Some(grace) => {
+            let left = crate::duration::left(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)).replace(" left", "");
+            format!("what is removed stays in force for another {left}{devices}")
+        }
+        None => format!(
+            "what is removed stays in force for a grace, 1h unless the service is configured otherwise{devices}"
+        ),
+    })
+}
+
 /// Measures a change. What exceeds a limit is said by the rule that the service holds changes with, which knows exemptions:
 /// a count above what is allowed is not always too much.
 pub(super) fn measure(radius: &Radius, found: &Found) -> (Vec<Measured>, Vec<Exceeded>) {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::str::FromStr;
 use std::time::Duration;
 
-use fleet_model::{ResourceName, Role};
+use fleet_model::{MAX_GRACE, ResourceName, Role};
 use fleet_runtime::{LogFormat, check_log_filter};
 use fleet_store::{ORIGIN_CONFIG, SourceDefinition};
 use fleet_user_api::{KeyLocation, OidcConfig};
@@ -241,6 +241,9 @@ fn read_git(mut section: Fields, beside: &Path, environment: &dyn Fn(&str) -> Op
         poll_interval: section
             .duration("pollInterval", Duration::from_millis(500), Duration::from_secs(DAY))
             .unwrap_or(Duration::from_secs(15)),
+        deletion_grace: section
+            .duration("deletionGracePeriod", Duration::ZERO, MAX_GRACE)
+            .unwrap_or(Duration::from_secs(3_600)),
         max_workers: section.number("maxWorkers", 1, 256).and_then(|n| usize::try_from(n).ok()).unwrap_or(4),
         allow_local_repositories: section.flag("allowLocalRepositories").unwrap_or(false),
         credentials,

@@ -28,7 +28,8 @@ pub(crate) fn start_with(more: &[(&str, &str)]) -> Installation {
     let mut files = FILES.to_vec();
     files.extend([("fleets/gates.yaml", gates.as_str()), ("fleets/tills.yaml", tills.as_str())]);
     files.extend(more);
-    let settings = "{pollInterval: 1s, allowLocalRepositories: true}";
+    // What is let through is to be seen at once.
+    let settings = "{deletionGracePeriod: 0s, pollInterval: 1s, allowLocalRepositories: true}";
     let there = Installation::start_with(&files, Database::Own(fleet_test::TestDatabase::create()), settings);
     there.wait_applied(&there.repo.head());
     for n in 0..24 {

@@ -25,4 +25,5 @@ mod replicas;
 mod repositories;
 mod service;
 mod states;
+mod tombstones;
 mod webhooks;

@@ -26,7 +26,7 @@ pub(crate) fn host(repo: &GitRepo) -> (tempfile::TempDir, GitServer, String) {
     let ca = root.path().join("ca.pem");
     std::fs::write(&ca, server.ca_pem()).unwrap();
     let settings = format!(
-        "{{pollInterval: 1s, credentials: [{{urlPrefix: '{prefix}', username: robot, passwordFile: '{}', caFile: '{}'}}]}}",
+        "{{pollInterval: 1s, deletionGracePeriod: 0s, credentials: [{{urlPrefix: '{prefix}', username: robot, passwordFile: '{}', caFile: '{}'}}]}}",
         password.display(),
         ca.display(),
     );
