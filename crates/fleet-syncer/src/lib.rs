@@ -30,8 +30,8 @@ mod repositories;
 mod revisions;
 mod snapshot;
 mod source;
-mod values;
 mod tombstones;
+mod values;
 mod watch;
 mod work;
 

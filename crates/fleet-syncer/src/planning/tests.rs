@@ -25,11 +25,11 @@ use crate::metrics::SyncerMetrics;
 use crate::mirrors::Mirrors;
 use crate::outbox::Outbox;
 use crate::pins::LastPins;
+use crate::reconcile::reconcile_devices;
 use crate::repositories::Repositories;
 use crate::snapshot::{Mirror, Snapshot};
-use crate::values::Subjects;
-use crate::reconcile::reconcile_devices;
 use crate::tombstones::{Ended, end_graces};
+use crate::values::Subjects;
 
 pub(crate) const ORG: OrgId = OrgId::DEFAULT;
 
