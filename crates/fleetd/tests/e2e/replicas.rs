@@ -220,7 +220,7 @@ fn a_holder_that_stands_still_within_its_transaction_holds_nobody_up() {
            if current_setting('application_name') = 'fleetd writer 1' then perform pg_sleep(5); end if;
            return null;
          end $$;
-         create trigger linger after insert or update on desired.manifests for each statement execute function linger()",
+         create trigger linger after insert on desired.fleet_revisions for each statement execute function linger()",
     );
     let second = pair.push("second\n");
     let asleep = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'fleetd writer 1' and wait_event = 'PgSleep'";
