@@ -54,7 +54,7 @@ impl Pair {
             (database.psql("select count(*) from devices where rendered_version = 1 and not dirty").unwrap() == "6")
                 .then_some(())
         });
-        let mut b = Service::new(&dir.path().join("b"), config(&database.url())).as_replica_of(&a);
+        let mut b = Service::new(&dir.path().join("b"), config(&database.url())).replica_of(&a);
         b.start();
         let pair = Self { a, b, repo, database, dir, slowness };
         assert_eq!(pair.holder(), instance(&pair.a));
@@ -259,9 +259,10 @@ fn cut_off(fault: Fault) {
     let bridge = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
     let upstream = bridge.local_addr().unwrap();
     runtime.spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
         while let Ok((mut client, _)) = bridge.accept().await {
             let socket = socket.clone();
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 let Ok(mut server) = UnixStream::connect(&socket).await else { return };
                 tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
             });

@@ -24,11 +24,14 @@ pub(super) enum Says {
     Held,
 }
 
+/// Breaks a work tree; the number is the lane's.
+type Break = Box<dyn Fn(&GitRepo, usize) + Send + Sync>;
+
 /// A broken tree.
 pub(super) struct Case {
     pub(super) name: String,
     /// Breaks the work tree of a lane.
-    pub(super) make: Box<dyn Fn(&GitRepo, usize) + Send + Sync>,
+    pub(super) make: Break,
     /// What a work tree cannot hold is put into the index.
     pub(super) stage: Option<fn(&GitRepo)>,
     /// Whether the commit has no parent.
