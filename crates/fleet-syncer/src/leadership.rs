@@ -113,8 +113,14 @@ impl Syncer {
         }
     }
 
+    /// An answer that does not come is given up: the next try takes another connection. Should the database have said yes,
+    /// the same holder is let in again.
     async fn acquire(&self) -> Result<Option<Lease>, StoreError> {
-        Lease::acquire(self.shared.store.pool(), LeaseName::Syncer, &self.shared.config.holder, TTL).await
+        let (pool, holder) = (self.shared.store.pool(), &self.shared.config.holder);
+        match tokio::time::timeout(END, Lease::acquire(pool, LeaseName::Syncer, holder, TTL)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::TooSlow { seconds: END.as_secs() }),
+        }
     }
 
     /// Renews the lease; returns when it is lost, or may have been.

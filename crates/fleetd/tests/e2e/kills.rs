@@ -256,7 +256,7 @@ fn rich(repo: &GitRepo, n: usize) -> String {
              content: {content}\n"
         )
     };
-    let (here, gone) = if n % 2 == 0 { ("one", "two") } else { ("two", "one") };
+    let (here, gone) = if n.is_multiple_of(2) { ("one", "two") } else { ("two", "one") };
     if n > 0 {
         repo.remove(&format!("fleets/{gone}.yaml")).remove(&format!("fleets/sync-{gone}.yaml"));
     }

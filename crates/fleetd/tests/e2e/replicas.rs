@@ -54,7 +54,7 @@ impl Pair {
             (database.psql("select count(*) from devices where rendered_version = 1 and not dirty").unwrap() == "6")
                 .then_some(())
         });
-        let mut b = Service::new(&dir.path().join("b"), config(&database.url())).as_replica_of(&a);
+        let mut b = Service::new(&dir.path().join("b"), config(&database.url())).replica_of(&a);
         b.start();
         let pair = Self { a, b, repo, database, dir, slowness };
         assert_eq!(pair.holder(), instance(&pair.a));
@@ -220,7 +220,7 @@ fn a_holder_that_stands_still_within_its_transaction_holds_nobody_up() {
            if current_setting('application_name') = 'fleetd writer 1' then perform pg_sleep(5); end if;
            return null;
          end $$;
-         create trigger linger after insert or update on desired.manifests for each statement execute function linger()",
+         create trigger linger after insert on desired.fleet_revisions for each statement execute function linger()",
     );
     let second = pair.push("second\n");
     let asleep = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'fleetd writer 1' and wait_event = 'PgSleep'";
@@ -259,9 +259,10 @@ fn cut_off(fault: Fault) {
     let bridge = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
     let upstream = bridge.local_addr().unwrap();
     runtime.spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
         while let Ok((mut client, _)) = bridge.accept().await {
             let socket = socket.clone();
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 let Ok(mut server) = UnixStream::connect(&socket).await else { return };
                 tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
             });

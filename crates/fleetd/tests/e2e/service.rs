@@ -44,7 +44,7 @@ impl Service {
     }
 
     /// Has the same certificate authority and token key as another one, as deploy/README.md says: a replica of it.
-    pub(crate) fn as_replica_of(self, other: &Self) -> Self {
+    pub(crate) fn replica_of(self, other: &Self) -> Self {
         fs::create_dir_all(self.data_dir()).unwrap();
         for shared in ["ca", "user-issuer.key"] {
             let copied = Command::new("cp").arg("-a").arg(other.data_dir().join(shared)).arg(self.data_dir()).status();

@@ -24,11 +24,14 @@ pub(super) enum Says {
     Held,
 }
 
+/// Breaks a work tree; the number is the lane's.
+type Break = Box<dyn Fn(&GitRepo, usize) + Send + Sync>;
+
 /// A broken tree.
 pub(super) struct Case {
     pub(super) name: String,
     /// Breaks the work tree of a lane.
-    pub(super) make: Box<dyn Fn(&GitRepo, usize) + Send + Sync>,
+    pub(super) make: Break,
     /// What a work tree cannot hold is put into the index.
     pub(super) stage: Option<fn(&GitRepo)>,
     /// Whether the commit has no parent.
@@ -284,27 +287,27 @@ fn trees() -> Vec<Case> {
         unnamed(file_named("a manifest whose name is no text", b"fleets/\xff.yaml", POLICY)),
         unnamed(file_named("a manifest in a directory whose name is no text", b"\xfe\xff/a.yaml", POLICY)),
         unnamed(file_named("a fleet's file whose name is no text", b"config/kiosk/etc/b\xe4r", "x\n")),
-        case("an empty tree", finding("", "SB0603"), |repo, _| empty(repo)),
-        case("only a README", finding("", "SB0603"), |repo, _| {
+        case("an empty tree", finding("/", "SB0603"), |repo, _| empty(repo)),
+        case("only a README", finding("/", "SB0603"), |repo, _| {
             empty(repo);
             repo.write("README.md", "Gone\n");
         }),
-        case("manifests that are called otherwise", finding("", "SB0603"), |repo, _| {
+        case("manifests that are called otherwise", finding("/", "SB0603"), |repo, _| {
             repo.git(&["mv", "fleets/kiosks.yaml", "fleets/kiosks.yaml.bak"]);
             repo.git(&["mv", "fleets/gates.yaml", "fleets/gates.txt"]);
             repo.remove("policies");
         }),
-        case("manifests in a hidden directory", finding("", "SB0603"), |repo, _| {
+        case("manifests in a hidden directory", finding("/", "SB0603"), |repo, _| {
             repo.git(&["mv", "fleets", ".fleets"]);
             repo.remove("policies");
         }),
-        case("empty manifests", finding("", "SB0603"), |repo, _| {
+        case("empty manifests", finding("/", "SB0603"), |repo, _| {
             repo.write(KIOSKS, "").write("fleets/gates.yaml", "# nothing\n").remove("policies");
         }),
         Case {
             orphan: true,
             lane: Some(3),
-            ..case("a branch without a past and without manifests", finding("", "SB0603"), |repo, _| {
+            ..case("a branch without a past and without manifests", finding("/", "SB0603"), |repo, _| {
                 empty(repo);
                 repo.write("README.md", "New\n");
             })
@@ -315,7 +318,7 @@ fn trees() -> Vec<Case> {
 
 /// Lint of a work tree fails where the source has a finding of the whole commit.
 fn unnamed(mut case: Case) -> Case {
-    case.says = finding("", "SB0604");
+    case.says = finding("/", "SB0604");
     case
 }
 
