@@ -69,14 +69,7 @@ impl GitServer {
                 nginx_config(directory.path(), root, &programs.backend, (https_port, http_port), credentials.is_some());
             match start_nginx(&programs, directory.path(), &config, https_port) {
                 Ok(nginx) => {
-                    return Ok(Self {
-                        https_port,
-                        http_port,
-                        ca_pem,
-                        _nginx: nginx,
-                        _fcgiwrap: fcgiwrap,
-                        directory,
-                    });
+                    return Ok(Self { https_port, http_port, ca_pem, _nginx: nginx, _fcgiwrap: fcgiwrap, directory });
                 }
                 Err(error) => last_error = Some(error),
             }

@@ -70,8 +70,8 @@ pub(super) fn fetch(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Re
         Err(why) => why,
     };
     let fresh = Fresh::create(path)?;
-    let mut outcome =
-        fetch_into(&fresh.repo, &revision, wanted, activity).map_err(|failure| failure.in_fresh_mirror(wanted.remote))?;
+    let mut outcome = fetch_into(&fresh.repo, &revision, wanted, activity)
+        .map_err(|failure| failure.in_fresh_mirror(wanted.remote))?;
     if let Some(base) = wanted.base
         && outcome.forced
         && repack::bring_back(&fresh.repo, base, wanted, activity)

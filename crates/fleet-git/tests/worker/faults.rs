@@ -66,7 +66,8 @@ impl Stand {
         assert!(started.elapsed() < TOTAL + SLACK, "{what}: {:?}", started.elapsed());
         set(false);
         assert_eq!(self.pool.list_tree(&mirror, &self.last, "a.yaml").await.unwrap().len(), 1, "{what}");
-        let outcome = self.pool.fetch(&mirror, remote, "main", Some(&self.last)).await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        let outcome =
+            self.pool.fetch(&mirror, remote, "main", Some(&self.last)).await.unwrap_or_else(|e| panic!("{what}: {e}"));
         // So many fetches bring many packs, which are put together now and then.
         let rebuilt = outcome.rebuilt.filter(|why| !why.contains("too many packs"));
         assert_eq!((&outcome.commit, outcome.forced, rebuilt), (&commit, false, None), "{what}");
@@ -119,7 +120,9 @@ async fn whatever_a_host_answers_the_mirror_stays_sound_and_the_next_fetch_works
     }
     for spoil in [Spoil::FlipInPack, Spoil::CutAt(40_000), Spoil::CutAt(59_990)] {
         let what = format!("{spoil:?}");
-        stand.suffer(&what, &remote, broken, |on| front.set(Stage::Pack, if on { spoil } else { Spoil::Nothing })).await;
+        stand
+            .suffer(&what, &remote, broken, |on| front.set(Stage::Pack, if on { spoil } else { Spoil::Nothing }))
+            .await;
     }
 }
 

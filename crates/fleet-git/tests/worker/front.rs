@@ -83,7 +83,7 @@ fn serve(mut client: TcpStream, upstream: u16, spoil: &Mutex<(Stage, Spoil)>) ->
         Spoil::Status(status) => plain(&format!("{status} Spoiled"), "WWW-Authenticate: Basic realm=\"x\"\r\n"),
         Spoil::TooMany(seconds) => plain("429 Too Many Requests", &format!("Retry-After: {seconds}\r\n")),
         Spoil::RedirectLoop => plain("302 Found", &format!("Location: {path}\r\n")),
-        _ => {
+        Spoil::Nothing | Spoil::CutAt(_) | Spoil::Shorten(_) | Spoil::Drip | Spoil::WrongType | Spoil::FlipInPack => {
             let (status, kind, mut body) = ask(upstream, &head, &body)?;
             let kind = if spoil == Spoil::WrongType { "text/html".to_owned() } else { kind };
             if let Spoil::Shorten(per_mille) = spoil {
@@ -95,7 +95,10 @@ fn serve(mut client: TcpStream, upstream: u16, spoil: &Mutex<(Stage, Spoil)>) ->
                 let middle = start + (body.len() - start) / 2;
                 body[middle] ^= 0x10;
             }
-            let head = format!("{status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let head = format!(
+                "{status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
             [head.as_bytes(), &body].concat()
         }
     };
@@ -108,7 +111,14 @@ fn serve(mut client: TcpStream, upstream: u16, spoil: &Mutex<(Stage, Spoil)>) ->
             }
             Ok(())
         }
-        _ => client.write_all(&answer),
+        Spoil::Nothing
+        | Spoil::Shorten(_)
+        | Spoil::Stall
+        | Spoil::WrongType
+        | Spoil::Status(_)
+        | Spoil::TooMany(_)
+        | Spoil::RedirectLoop
+        | Spoil::FlipInPack => client.write_all(&answer),
     }
 }
 
@@ -149,7 +159,8 @@ fn read_request(client: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
             }
         }
     }
-    let length = lower.split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()?.parse().ok()).unwrap_or(0);
+    let length =
+        lower.split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()?.parse().ok()).unwrap_or(0);
     while seen.len() < end + length {
         more(&mut seen)?;
     }
@@ -162,7 +173,10 @@ fn ask(port: u16, head: &str, body: &[u8]) -> std::io::Result<(String, String, V
     let mut request = lines.next().unwrap_or_default().replace("HTTP/1.1", "HTTP/1.0");
     for line in lines {
         let lower = line.to_ascii_lowercase();
-        if !["connection:", "transfer-encoding:", "content-length:", "accept-encoding:"].iter().any(|name| lower.starts_with(name)) {
+        if !["connection:", "transfer-encoding:", "content-length:", "accept-encoding:"]
+            .iter()
+            .any(|name| lower.starts_with(name))
+        {
             request.push_str(&format!("\r\n{line}"));
         }
     }

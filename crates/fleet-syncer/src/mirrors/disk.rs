@@ -149,8 +149,7 @@ fn list(directory: &Path) -> io::Result<Vec<Found>> {
             continue;
         }
         let path = directory.join(base);
-        let mirror =
-            found.entry(path.clone()).or_insert(Found { path, bytes: 0, changed: SystemTime::UNIX_EPOCH });
+        let mirror = found.entry(path.clone()).or_insert(Found { path, bytes: 0, changed: SystemTime::UNIX_EPOCH });
         let Ok(facts) = entry.metadata() else { continue };
         mirror.changed = mirror.changed.max(facts.modified().unwrap_or(SystemTime::UNIX_EPOCH));
         if facts.is_dir() {

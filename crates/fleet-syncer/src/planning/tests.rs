@@ -19,10 +19,10 @@ use super::*;
 use crate::apply::{Application, Applied, Outcome, Writer, apply};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
-use crate::metrics::SyncerMetrics;
-use crate::mirrors::Mirrors;
 use crate::desired;
 use crate::inputs::{ContentCache, InputReader};
+use crate::metrics::SyncerMetrics;
+use crate::mirrors::Mirrors;
 use crate::snapshot::{Mirror, Snapshot};
 
 const ORG: OrgId = OrgId::DEFAULT;

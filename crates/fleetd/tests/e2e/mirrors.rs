@@ -2,8 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fleet_test::git_server::GitServer;
@@ -75,7 +75,10 @@ fn ten_sources_of_one_repository_cost_its_host_what_one_costs() {
     applied(&second);
     assert_eq!(fetches(&server) - before, 1, "{:?}", server.requests());
     let metrics = there.http_get("/metrics").unwrap();
-    assert!(metrics.lines().any(|line| line.starts_with("fleetd_syncer_mirrors_bytes ") || line.contains("mirrors_bytes ")), "{metrics}");
+    assert!(
+        metrics.lines().any(|line| line.starts_with("fleetd_syncer_mirrors_bytes ") || line.contains("mirrors_bytes ")),
+        "{metrics}"
+    );
 }
 
 #[test]
@@ -94,11 +97,16 @@ fn mirrors_above_the_limit_go_and_come_back_when_they_are_needed() {
     shared.commit("large");
     let (root, server, settings) = host(&shared);
     let settings = settings.replacen('{', "{mirrors: {maxBytes: 1Mi}, ", 1);
-    let there =
-        Installation::start_at(GitRepo::init(), &server.https_url("shared.git"), Database::Own(TestDatabase::create()), &settings);
+    let there = Installation::start_at(
+        GitRepo::init(),
+        &server.https_url("shared.git"),
+        Database::Own(TestDatabase::create()),
+        &settings,
+    );
     there.wait_applied(&shared.head());
     let size = || -> u64 {
-        let output = std::process::Command::new("du").arg("-sk").arg(there.data_dir().join("mirrors")).output().unwrap();
+        let output =
+            std::process::Command::new("du").arg("-sk").arg(there.data_dir().join("mirrors")).output().unwrap();
         String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().parse().unwrap()
     };
     eventually("the mirror to be evicted", || (size() < 1_024).then_some(()));

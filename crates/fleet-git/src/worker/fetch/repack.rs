@@ -109,7 +109,8 @@ fn copy(path: &Path, crowded: &Repository, wanted: &Wanted<'_>, activity: &Activ
         if !fresh.repo.has_object(id) {
             let mut session = Session::open(&here, wanted.timeouts, activity)?;
             let revision = Revision::Refs(vec![name.clone()]);
-            receive(&fresh.repo, &mut session, id, &revision, u64::MAX, activity).map_err(super::Failure::into_error)?;
+            receive(&fresh.repo, &mut session, id, &revision, u64::MAX, activity)
+                .map_err(super::Failure::into_error)?;
             session.close();
         }
         fresh
