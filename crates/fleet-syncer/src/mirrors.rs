@@ -228,6 +228,8 @@ impl Drop for InUse {
     fn drop(&mut self) {
         lock(&self.0.usage).used = SystemTime::now();
         self.0.users.fetch_sub(1, Ordering::SeqCst);
+        // What had to stay until now may go.
+        self.0.chores.notify_one();
     }
 }
 
