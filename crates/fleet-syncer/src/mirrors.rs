@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use fleet_git::{FetchOutcome, GitError, Remote, WorkerPool};
 use fleet_model::{CommitId, Digest};
-use fleet_runtime::Backoff;
+use fleet_runtime::{Backoff, Clock as _, SystemClock};
 use tokio::sync::{Mutex, Notify, watch};
 
 use crate::config::SyncerConfig;
@@ -78,7 +78,7 @@ impl Mirrors {
                 fetching_gate: StdMutex::new(Gate::new(cap)),
                 heard: watch::Sender::default(),
                 users: AtomicUsize::default(),
-                usage: StdMutex::new(Usage { used: SystemTime::now(), wanted: Instant::now(), busy_until: None }),
+                usage: StdMutex::new(Usage { used: now(), wanted: Instant::now(), busy_until: None }),
                 fetched: StdMutex::default(),
                 metrics: self.metrics.clone(),
                 chores: Arc::clone(&self.chores),
@@ -228,8 +228,10 @@ pub(crate) struct InUse(Arc<SharedMirror>);
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        lock(&self.0.usage).used = SystemTime::now();
+        lock(&self.0.usage).used = now();
         self.0.users.fetch_sub(1, Ordering::SeqCst);
+        // What had to stay until now may go.
+        self.0.chores.notify_one();
     }
 }
 
@@ -326,7 +328,7 @@ impl SharedMirror {
                 tracing::info!(repository = fleet_git::redact_url(&self.url), why, "Built a mirror anew");
             }
         }
-        lock(&self.usage).used = SystemTime::now();
+        lock(&self.usage).used = now();
         self.chores.notify_one();
         result
     }
@@ -357,13 +359,18 @@ impl SharedMirror {
     /// The same for readers that do not say when they are done, for so long.
     pub(crate) fn in_use_for(&self, time: Duration) {
         let mut usage = lock(&self.usage);
-        usage.used = SystemTime::now();
+        usage.used = now();
         usage.busy_until = Some(Instant::now() + time);
     }
 
     fn is_in_use(&self, now: Instant) -> bool {
         self.users.load(Ordering::SeqCst) > 0 || lock(&self.usage).busy_until.is_some_and(|until| now < until)
     }
+}
+
+/// The clock that the times of files come from.
+fn now() -> SystemTime {
+    SystemClock.now().into()
 }
 
 fn lock<T>(mutex: &StdMutex<T>) -> MutexGuard<'_, T> {

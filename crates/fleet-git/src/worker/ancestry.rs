@@ -1,5 +1,7 @@
 //! Was history rewritten, and which commits are lost with it?
 
+use std::collections::HashSet;
+
 use fleet_model::CommitId;
 use gix::Repository;
 
@@ -26,9 +28,27 @@ pub(super) fn is_forced(repo: &Repository, base: Option<&CommitId>, commit: gix:
     if !repo.has_object(base) {
         return Ok(true);
     }
-    let best =
-        repo.merge_base(base, commit).map_err(|error| classify::local(&error, "walk the history in the mirror"))?;
-    Ok(best.map(gix::Id::detach) != Some(base))
+    // Not by merge bases: those go wrong where the clocks of committers were not in order.
+    for id in history(repo, commit)? {
+        if id? == base {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// All commits of a history, the newest first as far as their dates tell.
+fn history(
+    repo: &Repository,
+    tip: gix::ObjectId,
+) -> Result<impl Iterator<Item = Result<gix::ObjectId, GitError>>, GitError> {
+    let broken = |error: &gix::Error| classify::local(error, "walk the history in the mirror");
+    let walk = repo.rev_walk([tip]).sorting(newest_first()).all().map_err(|error| broken(&error))?;
+    Ok(walk.map(move |info| info.map(|info| info.id).map_err(|error| broken(&error))))
+}
+
+fn newest_first() -> gix::revision::walk::Sorting {
+    gix::revision::walk::Sorting::ByCommitTime(Default::default())
 }
 
 /// The newest commits, at most `max`, that `from` has in its history and `to` has not.
@@ -44,8 +64,10 @@ pub(super) fn lost(
         return Err(GitError::new(GitErrorKind::RefMissing, message));
     }
     let broken = |error: &gix::Error| classify::local(error, "walk the history in the mirror");
-    let order = gix::revision::walk::Sorting::ByCommitTime(Default::default());
-    let walk = repo.rev_walk([tip]).sorting(order).with_hidden([kept]).all().map_err(|error| broken(&error))?;
+    let kept: HashSet<gix::ObjectId> = history(repo, kept)?.collect::<Result<_, _>>()?;
+    // What is kept has all its ancestors kept, so that nothing behind it need be walked.
+    let is_lost = move |id: &gix::oid| !kept.contains(id);
+    let walk = repo.rev_walk([tip]).sorting(newest_first()).selected(is_lost).map_err(|error| broken(&error))?;
     let mut commits = Vec::new();
     for info in walk.take(max) {
         let info = info.map_err(|error| broken(&error))?;

@@ -158,6 +158,9 @@ impl Fresh {
         // In one step where the file system can do that, so that there is always a mirror for readers.
         let (here, swap) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
         if rustix::fs::renameat_with(here, self.directory.path(), here, mirror, swap).is_ok() {
+            let old = self.directory.keep();
+            // What cannot be removed now is removed before the next fetch. It need not be a directory.
+            let _ = if old.is_dir() { fs::remove_dir_all(&old) } else { fs::remove_file(&old) };
             return Ok(());
         }
         let grave = tempfile::Builder::new().prefix(&format!(".{name}.old-")).tempdir_in(parent).map_err(broken)?;

@@ -83,7 +83,7 @@ fn serve(mut client: TcpStream, upstream: u16, spoil: &Mutex<(Stage, Spoil)>) ->
         Spoil::Status(status) => plain(&format!("{status} Spoiled"), "WWW-Authenticate: Basic realm=\"x\"\r\n"),
         Spoil::TooMany(seconds) => plain("429 Too Many Requests", &format!("Retry-After: {seconds}\r\n")),
         Spoil::RedirectLoop => plain("302 Found", &format!("Location: {path}\r\n")),
-        _ => {
+        Spoil::Nothing | Spoil::CutAt(_) | Spoil::Shorten(_) | Spoil::Drip | Spoil::WrongType | Spoil::FlipInPack => {
             let (status, kind, mut body) = ask(upstream, &head, &body)?;
             let kind = if spoil == Spoil::WrongType { "text/html".to_owned() } else { kind };
             if let Spoil::Shorten(per_mille) = spoil {
@@ -111,7 +111,14 @@ fn serve(mut client: TcpStream, upstream: u16, spoil: &Mutex<(Stage, Spoil)>) ->
             }
             Ok(())
         }
-        _ => client.write_all(&answer),
+        Spoil::Nothing
+        | Spoil::Shorten(_)
+        | Spoil::Stall
+        | Spoil::WrongType
+        | Spoil::Status(_)
+        | Spoil::TooMany(_)
+        | Spoil::RedirectLoop
+        | Spoil::FlipInPack => client.write_all(&answer),
     }
 }
 

@@ -36,11 +36,9 @@ struct Found {
 impl Mirrors {
     /// Keeps the disk tidy until `term` ends; begins once the sources are known.
     pub(crate) async fn tend(&self, term: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = term.cancelled() => return,
-                () = self.chores.notified() => break,
-            }
+        tokio::select! {
+            () = term.cancelled() => return,
+            () = self.chores.notified() => {}
         }
         loop {
             if let Err(error) = self.tidy(UNUSED_FOR).await {
@@ -60,7 +58,7 @@ impl Mirrors {
         let directory = self.config.mirrors.clone();
         let found = unblocked(move || list(&directory)).await?;
         let known = self.by_path();
-        let now = SystemTime::now();
+        let now = super::now();
         let mut kept = Vec::new();
         for mirror in found {
             let age = now.duration_since(mirror.changed).unwrap_or_default();

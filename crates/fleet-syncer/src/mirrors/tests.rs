@@ -95,7 +95,7 @@ fn lay_down(mirror: &Path, bytes: usize, age: Duration) {
     fs::write(pack.join("pack-1.pack"), vec![1; bytes]).unwrap();
     let guard = mirror.with_extension("guard");
     fs::write(&guard, "").unwrap();
-    let then = SystemTime::now() - age;
+    let then = now() - age;
     for path in [guard.as_path(), mirror] {
         fs::File::open(path).unwrap().set_modified(then).unwrap();
     }
@@ -110,7 +110,7 @@ async fn the_least_recently_used_mirrors_go_first_and_those_in_use_stay() {
     let [a, b, c] = ["/srv/a", "/srv/b", "/srv/c"].map(|url| all.of(url, "main"));
     for (mirror, age) in [(&a, 30), (&b, 20), (&c, 10)] {
         lay_down(mirror.path(), 100_000, Duration::ZERO);
-        lock(&mirror.usage).used = SystemTime::now() - Duration::from_secs(age);
+        lock(&mirror.usage).used = now() - Duration::from_secs(age);
     }
     let hold = a.in_use();
     all.tidy(DAY).await.unwrap();
@@ -120,7 +120,7 @@ async fn the_least_recently_used_mirrors_go_first_and_those_in_use_stay() {
     lay_down(b.path(), 100_000, Duration::ZERO);
     drop(hold);
     c.in_use_for(DAY);
-    lock(&b.usage).used = SystemTime::now() - Duration::from_secs(1);
+    lock(&b.usage).used = now() - Duration::from_secs(1);
     let _fetching = b.fetching.lock().await;
     all.tidy(DAY).await.unwrap();
     assert!(!a.path().exists() && b.path().exists() && c.path().exists());

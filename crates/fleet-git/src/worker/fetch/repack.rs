@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::SystemTime;
 
 use fleet_model::CommitId;
 use gix::Repository;
@@ -36,9 +35,17 @@ pub(super) fn keep(repo: &Repository, commit: &CommitId) -> Result<(), GitError>
         .map_err(|error| classify::local(&error, doing))?;
     let file = repo.git_dir().join(OURS).join(format!("{KEPT}{id}"));
     // An unchanged reference is not written again, and its age says who goes first.
-    let _ = fs::File::options().write(true).open(file).and_then(|file| file.set_modified(SystemTime::now()));
+    touch(&file);
     forget_oldest(&repo.git_dir().join(OURS));
     Ok(())
+}
+
+fn touch(file: &Path) {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    // One that is thought too old may go a little early.
+    let _ =
+        rustix::fs::utimensat(CWD, file, &Timestamps { last_access: now, last_modification: now }, AtFlags::empty());
 }
 
 fn forget_oldest(directory: &Path) {
@@ -93,8 +100,8 @@ fn copy(path: &Path, crowded: &Repository, wanted: &Wanted<'_>, activity: &Activ
     let doing = "read the references of the mirror";
     let broken = |error: &gix::Error| classify::local(error, doing);
     let mut held = Vec::new();
-    let references = crowded.references().map_err(|error| broken(&error.into()))?;
-    for reference in references.prefixed(OURS).map_err(|error| broken(&error.into()))? {
+    let references = crowded.references().map_err(|error| broken(&error))?;
+    for reference in references.prefixed(OURS).map_err(|error| broken(&error))? {
         let reference = reference.map_err(|error| GitError::other(format!("cannot {doing}: {error}")))?;
         if let Some(id) = reference.try_id() {
             held.push((reference.name().as_bstr().to_string(), id.detach()));
