@@ -20,6 +20,7 @@ mod lint_config;
 mod metrics;
 mod outbox;
 mod planning;
+mod pulls;
 mod reconcile;
 mod revisions;
 mod snapshot;

@@ -225,6 +225,8 @@ impl Source {
     pub(crate) fn asked(&mut self) {
         self.noted_poll = None;
         self.held = None;
+        // It may be about a pull request.
+        self.shared.outbox.wake();
     }
 
     fn forget(&mut self) {

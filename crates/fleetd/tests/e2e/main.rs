@@ -11,6 +11,7 @@ mod faults;
 mod harness;
 mod holds;
 mod holds_durable;
+mod outbox;
 mod plans;
 mod repositories;
 mod webhooks;
