@@ -121,7 +121,8 @@ mod tests {
             Some("/repos/ops/fleet")
         );
         assert_eq!(path(ForgeKind::Gitea, "https://a.test/o/a%20b", "").as_deref(), Some("/repos/o/a%20b"));
-        for bad in ["https://github.com/acme", "https://github.com/a/b/c", "https://github.com/../b", "x", "/srv/git/a"] {
+        for bad in ["https://github.com/acme", "https://github.com/a/b/c", "https://github.com/../b", "x", "/srv/git/a"]
+        {
             assert_eq!(path(ForgeKind::GitHub, bad, ""), None, "{bad}");
         }
     }

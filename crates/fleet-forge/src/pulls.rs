@@ -35,7 +35,9 @@ impl Forge {
         for page in 1..=MAX_PULLS / PER_PAGE {
             let path = match kind {
                 ForgeKind::GitHub => {
-                    format!("{root}/pulls?state=open&base={branch}&sort=created&direction=desc&per_page={PER_PAGE}&page={page}")
+                    format!(
+                        "{root}/pulls?state=open&base={branch}&sort=created&direction=desc&per_page={PER_PAGE}&page={page}"
+                    )
                 }
                 ForgeKind::GitLab => format!(
                     "{root}/merge_requests?state=opened&target_branch={branch}&order_by=created_at&sort=desc&per_page={PER_PAGE}&page={page}"

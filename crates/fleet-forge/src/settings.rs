@@ -88,7 +88,9 @@ pub enum ForgeSettingsError {
     #[error("names no host; give apiUrl")]
     NoHost,
     /// The API's URL would send the token in the clear.
-    #[error("{0:?} does not start with https://; a token goes there (http:// is taken for 127.0.0.1 and localhost alone)")]
+    #[error(
+        "{0:?} does not start with https://; a token goes there (http:// is taken for 127.0.0.1 and localhost alone)"
+    )]
     NotHttps(String),
     /// The API's URL holds what it must not.
     #[error("{0:?} must be a host and a path: no user, no ? and no #")]
@@ -152,7 +154,9 @@ mod tests {
         let given = |url| ForgeSettings::api_url(ForgeKind::Gitea, "https://a.test/", Some(url));
         assert_eq!(given("https://b.test/api/v1/").as_deref(), Ok("https://b.test/api/v1"));
         assert!(given("http://127.0.0.1:3000/api/v1").is_ok() && given("http://localhost/api/v1").is_ok());
-        for bad in ["http://b.test/api", "http://127.0.0.1.b.test/", "http://localhost@b.test/", "ftp://b", "b.test", ""] {
+        for bad in
+            ["http://b.test/api", "http://127.0.0.1.b.test/", "http://localhost@b.test/", "ftp://b", "b.test", ""]
+        {
             assert!(given(bad).is_err(), "{bad}");
         }
         for bad in ["https://me:pw@b.test/", "https://b.test/?a", "https:///x", "https://", "https://b.test/#a"] {

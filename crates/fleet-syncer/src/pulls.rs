@@ -104,7 +104,8 @@ async fn pass(shared: &Shared, lease: &Lease, config: &ForgeConfig, told: &mut T
     let mut open = HashSet::new();
     for row in rows {
         let definition = &row.definition;
-        let is_ours = shared.outbox.nearest(&definition.url).is_some_and(|near| Arc::ptr_eq(&near.forge, &config.forge));
+        let is_ours =
+            shared.outbox.nearest(&definition.url).is_some_and(|near| Arc::ptr_eq(&near.forge, &config.forge));
         let (Some(repository), Some(applied), true) =
             (config.forge.repository(&definition.url), row.applied_commit.clone(), is_ours)
         else {
@@ -198,13 +199,14 @@ async fn preview(
     let mut configs = LintConfigs::default();
     let own = configs.of_snapshot(mirror, &snapshot).await?;
     let source_mirror = shared.config.source_mirror(definition);
-    let judge = configs.of_commit(Mirror { git, path: &source_mirror }, applied).await?.unwrap_or_else(|| Arc::clone(&own));
+    let judge =
+        configs.of_commit(Mirror { git, path: &source_mirror }, applied).await?.unwrap_or_else(|| Arc::clone(&own));
     let (files, paths) = (snapshot.files(), snapshot.all_paths());
     let report = blocking("checking", move || check_tree(&files, Some(&paths), &judge.0)).await?;
     let mut diagnostics: Vec<Diagnostic> = own.1.iter().chain(&report.diagnostics).cloned().collect();
-    let irregular = snapshot.irregular_candidates(&definition.path).map(|(path, _)| {
-        finding_in_file(path, codes::NOT_A_FILE, format!("{path} is a symbolic link or a submodule"))
-    });
+    let irregular = snapshot
+        .irregular_candidates(&definition.path)
+        .map(|(path, _)| finding_in_file(path, codes::NOT_A_FILE, format!("{path} is a symbolic link or a submodule")));
     diagnostics.extend(irregular);
     if !snapshot.has_path(&definition.path) {
         let message = format!("the source's path {:?} is not in this commit", definition.path);
@@ -241,14 +243,16 @@ async fn build(
     let own = desired::repository_urls(report.manifests.iter().map(fleet_lint::PlacedManifest::manifest), local);
     for (name, url) in own {
         if repositories.get(&name) != Some(&url) {
-            let reason = format!("Repository {name} is new or another in this pull request: it is read after the merge");
+            let reason =
+                format!("Repository {name} is new or another in this pull request: it is read after the merge");
             repositories.insert(name, Err(reason));
         }
     }
     let in_force: HashSet<(String, String)> = used.into_iter().map(|(name, revision, _)| (name, revision)).collect();
     let asked = report.manifests.iter().filter_map(|placed| spec(placed.manifest())).flat_map(references);
     let pinned = asked.filter(|pair| !in_force.contains(pair)).map(|pair| {
-        let reason = format!("Repository {} at {} is new in this pull request: it is read after the merge", pair.0, pair.1);
+        let reason =
+            format!("Repository {} at {} is new in this pull request: it is read after the merge", pair.0, pair.1);
         (pair, Err(reason))
     });
     let mut contents = ContentCache::new();
@@ -305,8 +309,9 @@ async fn plan(
     let new: Vec<(Kind, String)> = keys.filter(|key| !stored.contains_key(key)).collect();
     let elsewhere = manifests_elsewhere(&mut transaction, org, source, &new).await?;
     let rules = rules_in_force(&mut transaction, org, source).await?;
-    let planning =
-        Planner { org, source, stored: &stored, fleets: &fleets, desired, cache: &shared.cache }.start(&mut transaction).await?;
+    let planning = Planner { org, source, stored: &stored, fleets: &fleets, desired, cache: &shared.cache }
+        .start(&mut transaction)
+        .await?;
     drop(transaction);
     drop(turn);
     let (plan, _) = planning.finish().await?;

@@ -6,8 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod fault_proxy;
-mod git_repo;
 pub mod forge_host;
+mod git_repo;
 pub mod git_server;
 mod postgres;
 pub mod ssh_server;

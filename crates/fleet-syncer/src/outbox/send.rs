@@ -146,7 +146,8 @@ impl Sender {
     async fn done(&self, message: &Message, error: Option<&str>) -> Result<(), StoreError> {
         let mut transaction = self.shared.store.begin().await?;
         self.lease.fence(&mut transaction).await?;
-        message_done(&mut transaction, self.shared.config.org, message, error, Ts::from(self.shared.clock.now())).await?;
+        message_done(&mut transaction, self.shared.config.org, message, error, Ts::from(self.shared.clock.now()))
+            .await?;
         transaction.commit().await.map_err(StoreError::from)?;
         let sent = [("forge", self.config.forge.kind().as_str().to_owned())];
         if error.is_none() {

@@ -67,7 +67,12 @@ impl World {
             poll_interval: ttl,
             device_certificate_lifetime: ttl,
             forges: vec![
-                ForgeConfig { forge, commit_statuses: true, plan_comments: false, target_url: Some("https://x/{source}/{context}".to_owned()) },
+                ForgeConfig {
+                    forge,
+                    commit_statuses: true,
+                    plan_comments: false,
+                    target_url: Some("https://x/{source}/{context}".to_owned()),
+                },
                 ForgeConfig { forge: silent, commit_statuses: false, plan_comments: false, target_url: None },
             ],
         });
@@ -171,7 +176,11 @@ async fn a_failure_keeps_the_order_of_its_context_and_does_not_hold_up_others() 
     world.host.fail([answer(403, &[])]);
     let mut sender = world.sender();
     assert_eq!(sender.pass().await.unwrap(), Next::Now);
-    assert_eq!(world.set(), pairs(&[(LINT, "no findings")]), "the first of its context is to be tried again before others");
+    assert_eq!(
+        world.set(),
+        pairs(&[(LINT, "no findings")]),
+        "the first of its context is to be tried again before others"
+    );
     tokio::time::timeout(Duration::from_secs(30), async {
         while world.waiting().await > 0 {
             sender.pass().await.unwrap();

@@ -77,7 +77,8 @@ pub(super) fn write(mark: &str, source: &str, head: &CommitId, applied: &CommitI
                 Change::Removed => "removed",
                 Change::Moved => "moved",
             };
-            let (name, place) = (format!("{}/{}", object.kind, object.name), format!("{}:{}", object.file, object.line));
+            let (name, place) =
+                (format!("{}/{}", object.kind, object.name), format!("{}:{}", object.file, object.line));
             lines.push(format!("| {change} | {} | {} |", code(&name), code(&place)));
         }
         let hidden = more(plan.objects.len(), MAX_OBJECTS);
@@ -88,11 +89,14 @@ pub(super) fn write(mark: &str, source: &str, head: &CommitId, applied: &CommitI
             let hidden = more(group.devices.len(), MAX_NAMES);
             lines.push(format!("- {} with the same change: {} {hidden}", group.devices.len(), names.join(", ")));
         }
-        lines.extend(Some(format!("- {} groups", more(plan.groups.len(), MAX_GROUPS))).filter(|line| line != "-  groups"));
+        lines.extend(
+            Some(format!("- {} groups", more(plan.groups.len(), MAX_GROUPS))).filter(|line| line != "-  groups"),
+        );
         for waiting in plan.waiting.iter().take(MAX_GROUPS) {
             lines.push(format!("- {} wait: {}", waiting.devices.len(), code(&waiting.reason)));
         }
-        lines.push(format!("\n<sub>Plan {}; `fleetctl plan` shows what differs.</sub>", code(&plan.digest.to_string())));
+        lines
+            .push(format!("\n<sub>Plan {}; `fleetctl plan` shows what differs.</sub>", code(&plan.digest.to_string())));
     }
     let mut text = String::new();
     for line in lines {

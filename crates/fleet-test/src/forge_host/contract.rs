@@ -152,7 +152,8 @@ fn status(state: &mut State, call: &Call<'_>, repository: &str, commit: &str, bo
         return message(400, &text);
     }
     let repository = repository.to_owned();
-    let set = SetStatus { repository, commit: commit.to_owned(), context, state: word.clone(), description, target_url };
+    let set =
+        SetStatus { repository, commit: commit.to_owned(), context, state: word.clone(), description, target_url };
     state.statuses.push(set);
     reply(201, json!({"id": state.statuses.len(), "state": word, "status": word}))
 }
@@ -167,7 +168,8 @@ fn page(call: &Call<'_>, query: &[(&str, &str)], items: Vec<Value>, least_page: 
     let is_more = items.len() > from + per_page;
     let mut reply = reply(200, Value::Array(items.into_iter().skip(from).take(per_page).collect()));
     if is_more {
-        let link = format!("<http://other.test/?page={}>; rel=\"next\", <http://other.test/?page=99>; rel=\"last\"", page + 1);
+        let link =
+            format!("<http://other.test/?page={}>; rel=\"next\", <http://other.test/?page=99>; rel=\"last\"", page + 1);
         reply.headers.push(("link", link));
     }
     reply

@@ -73,7 +73,8 @@ fn read_forge(mut item: Fields, beside: &Path, prefixes: &mut BTreeSet<String>) 
             item.problem("targetUrl", "knows {source}, {commit} and {context}, and holds other braces");
         }
     }
-    let settings = kind.zip(api_url).map(|(kind, api_url)| ForgeSettings { kind, url_prefix, api_url, token_file, ca_pem });
+    let settings =
+        kind.zip(api_url).map(|(kind, api_url)| ForgeSettings { kind, url_prefix, api_url, token_file, ca_pem });
     let forge = settings.and_then(|settings| Forge::new(settings).map_err(|error| item.problem("caFile", error)).ok());
     item.finish();
     Some(ForgeConfig { forge: Arc::new(forge.filter(|_| has_token)?), commit_statuses, plan_comments, target_url })
