@@ -6,14 +6,13 @@ use std::time::Duration;
 use fleet_forge::{Forge, ForgeKind, ForgeSettings, StatusState};
 use fleet_git::{Limits, WorkerCommand, WorkerPool};
 use fleet_model::{CommitId, Diagnostic, OrgId, Severity};
-use fleet_runtime::SystemClock;
+use fleet_runtime::{Clock as _, SystemClock};
 use fleet_store::{
     ConnectOptions, Lease, LeaseName, MAX_WAITING, Message, RolloutProgress, SourceDefinition, Store, Ts, due_messages,
     message_done, open_rollouts, outbox_backlog, put_source, record_applied, tidy_outbox,
 };
 use fleet_test::TestDatabase;
 use fleet_test::forge_host::{Failure, Flavor, ForgeHost};
-use jiff::Timestamp;
 
 use super::messages::{APPLY, LINT, PLAN, ROLLOUT, Topic, linted, put};
 use super::rollout::words;
@@ -109,7 +108,7 @@ impl World {
     }
 
     async fn due(&self) -> Vec<Message> {
-        let later = Ts::from(Timestamp::now() + Duration::from_secs(86_400));
+        let later = Ts::from(SystemClock.now() + Duration::from_secs(86_400));
         due_messages(self.shared.store.pool(), ORG, "https://git.test/acme/", &[], later, 1_000).await.unwrap()
     }
 
@@ -123,7 +122,7 @@ impl World {
 }
 
 fn now() -> Ts {
-    Ts::from(Timestamp::now())
+    Ts::from(SystemClock.now())
 }
 
 fn commit(n: u32) -> CommitId {
@@ -206,7 +205,7 @@ async fn a_host_that_asks_for_patience_gets_it() {
     assert!(pause <= Duration::from_secs(1), "{pause:?}");
     // A newer state of what failed waits as long.
     world.put(&commit(1), LINT, StatusState::Success, "newer").await;
-    let soon = Ts::from(Timestamp::now() + Duration::from_secs(60));
+    let soon = Ts::from(SystemClock.now() + Duration::from_secs(60));
     let due = due_messages(world.shared.store.pool(), ORG, "https://git.test/", &[], soon, 10).await.unwrap();
     assert_eq!(due.iter().map(|one| one.context.as_str()).collect::<Vec<_>>(), [PLAN]);
 }
@@ -304,8 +303,8 @@ async fn old_rows_go_and_that_of_a_rollout_that_goes_on_stays() {
     let mut sender = world.sender();
     while sender.pass().await.unwrap() == Next::Now {}
     assert_eq!(open_rollouts(world.shared.store.pool(), ORG).await.unwrap().len(), 1);
-    let later = Ts::from(Timestamp::now() + Duration::from_secs(5));
-    let long_ago = Ts::from(Timestamp::now() - Duration::from_secs(5_000));
+    let later = Ts::from(SystemClock.now() + Duration::from_secs(5));
+    let long_ago = Ts::from(SystemClock.now() - Duration::from_secs(5_000));
     let mut transaction = world.shared.store.begin().await.unwrap();
     assert_eq!(tidy_outbox(&mut transaction, ORG, long_ago, long_ago).await.unwrap(), 0);
     assert_eq!(tidy_outbox(&mut transaction, ORG, later, long_ago).await.unwrap(), 3);
