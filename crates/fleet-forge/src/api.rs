@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_runtime::ErrorChain;
+use fleet_runtime::{Clock as _, ErrorChain, SystemClock};
 use jiff::Timestamp;
 use reqwest::header::{HeaderMap, LINK, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
@@ -194,7 +194,7 @@ impl Forge {
             _ => false,
         };
         if is_limited {
-            let retry_after = retry_after(headers, Timestamp::now());
+            let retry_after = retry_after(headers, SystemClock.now());
             let message = format!("{api} asks for fewer requests; again in {} s", retry_after.as_secs());
             return ForgeError::new(ForgeErrorKind::RateLimited { retry_after }, message);
         }
@@ -298,7 +298,7 @@ mod tests {
         fn no_answer_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), value in "[ -~]{0,40}") {
             prop_assert!(words(&bytes).chars().count() <= MAX_WORDS);
             let given = headers(&[("retry-after", &value), ("x-ratelimit-reset", &value), ("link", &value)]);
-            let wait = retry_after(&given, Timestamp::now());
+            let wait = retry_after(&given, SystemClock.now());
             prop_assert!((RETRY.0..=RETRY.1).contains(&wait));
             has_next(&given);
         }

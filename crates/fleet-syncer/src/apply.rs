@@ -19,7 +19,7 @@ use tracing::info;
 
 use crate::desired::Desired;
 use crate::guard::Rewritten;
-use crate::hold::{Held, Passage, Present, pass, rules};
+use crate::hold::{Held, Passage, Present, pass, rules_in_force};
 use crate::laps::Laps;
 use crate::outbox::{self, Outbox};
 use crate::planning::{self, Planner};
@@ -194,7 +194,7 @@ async fn apply_in(
     let revisions = fresh.len();
     laps.lap("revisions");
     // Of the rules before: a commit cannot shorten the grace of what it removes itself.
-    let grace = grace(&rules(connection, writer, source).await?, writer.deletion_grace, writer.now);
+    let grace = grace(&rules_in_force(connection, org, source).await?, writer.deletion_grace, writer.now);
     let changes = replace_manifests(connection, org, source, commit, stored, &desired.manifests, grace).await?;
     replace_fleets(connection, org, source, &before, &desired.fleets).await?;
     if settle_input_values(connection, org, &desired.missing_before, &desired.missing_values).await? {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fleet_model::{CommitId, Condition, Digest, Kind, Manifest, SyncPolicySpec, SyncRules};
+use fleet_model::{CommitId, Condition, Digest, Kind, Manifest, OrgId, SyncPolicySpec, SyncRules};
 use fleet_render::plan::{Plan, Radius};
 use fleet_store::{
     FleetRow, HoldDecision, ManifestStates, NewEvent, NewHold, Observation, PgConnection, StoreError, Ts,
@@ -48,7 +48,7 @@ pub(crate) async fn pass(
     present: Present<'_>,
 ) -> Result<Passage, StoreError> {
     let (org, source, commit) = (writer.org, application.source.name.as_str(), application.commit);
-    let rules = rules(connection, writer, source).await?;
+    let rules = rules_in_force(connection, org, source).await?;
     let stored = lock_hold(connection, org, source).await?;
     let (radius, along) = with_departing(connection, writer, application, plan, present).await?;
     let question = Question {
@@ -126,12 +126,12 @@ async fn with_departing(
 
 /// The rules for a source, as of what is applied now: a commit that loosens them cannot use that itself. A policy that left
 /// Git counts until its grace is over.
-pub(crate) async fn rules(
+pub(crate) async fn rules_in_force(
     connection: &mut PgConnection,
-    writer: Writer<'_>,
+    org: OrgId,
     source: &str,
 ) -> Result<SyncRules, StoreError> {
-    let stored = manifest_documents(connection, writer.org, Kind::SyncPolicy, None).await?;
+    let stored = manifest_documents(connection, org, Kind::SyncPolicy, None).await?;
     let policies: Vec<(bool, SyncPolicySpec)> = stored
         .into_iter()
         .filter_map(|stored| match Manifest::from_document(Kind::SyncPolicy, stored.document) {

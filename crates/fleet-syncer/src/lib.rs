@@ -25,6 +25,7 @@ mod pins;
 mod planning;
 mod poll_notes;
 mod progress;
+mod pulls;
 mod reconcile;
 mod repositories;
 mod revisions;

@@ -19,7 +19,7 @@ mod send;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use messages::{applied, held, refused};
+pub(crate) use messages::{LINT, PLAN, Topic, applied, held, linted, put, refused, sentence};
 pub(crate) use metrics::OutboxMetrics;
 
 /// A forge, and what it is told.
@@ -29,6 +29,8 @@ pub struct ForgeConfig {
     pub forge: Arc<Forge>,
     /// Whether commits get statuses.
     pub commit_statuses: bool,
+    /// Whether open pull requests are planned and get a comment.
+    pub plan_comments: bool,
     /// Where people read more, with `{source}`, `{commit}` and `{context}`.
     pub target_url: Option<String>,
 }
@@ -45,14 +47,23 @@ impl Outbox {
         Self { forges: forges.to_vec(), wake: watch::Sender::new(()) }
     }
 
-    /// The forge that hears of commits of a repository: the longest prefix counts.
-    fn forge(&self, url: &str) -> Option<&ForgeConfig> {
+    /// The forge of a repository: the longest prefix counts.
+    pub(crate) fn nearest(&self, url: &str) -> Option<&ForgeConfig> {
         let found = self.forges.iter().filter(|config| url.starts_with(&config.forge.settings().url_prefix));
-        let nearest = found.max_by_key(|config| config.forge.settings().url_prefix.len());
-        nearest.filter(|config| config.commit_statuses)
+        found.max_by_key(|config| config.forge.settings().url_prefix.len())
     }
 
-    /// There is something to tell.
+    /// The forge that hears of commits of a repository.
+    fn forge(&self, url: &str) -> Option<&ForgeConfig> {
+        self.nearest(url).filter(|config| config.commit_statuses)
+    }
+
+    /// Hears when there may be something to tell.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.wake.subscribe()
+    }
+
+    /// There may be something to tell.
     pub(crate) fn wake(&self) {
         self.wake.send_replace(());
     }
@@ -64,7 +75,11 @@ pub(crate) async fn run(shared: Arc<Shared>, lease: Lease, term: CancellationTok
     for config in shared.outbox.forges.iter().filter(|config| config.commit_statuses) {
         tasks.spawn(send::deliver(Arc::clone(&shared), lease.clone(), config.clone(), term.clone()));
     }
-    if !tasks.is_empty() {
+    let is_told = !tasks.is_empty();
+    for config in shared.outbox.forges.iter().filter(|config| config.plan_comments) {
+        tasks.spawn(crate::pulls::follow(Arc::clone(&shared), lease.clone(), config.clone(), term.clone()));
+    }
+    if is_told {
         tasks.spawn(rollout::follow(Arc::clone(&shared), lease.clone(), term.clone()));
     }
     tasks.spawn(send::tidy(shared, lease, term.clone()));

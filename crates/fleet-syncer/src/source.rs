@@ -284,6 +284,8 @@ impl Source {
         self.noted_poll = None;
         self.quiet_since = None;
         self.held = None;
+        // It may be about a pull request.
+        self.shared.outbox.wake();
     }
 
     /// Something woke the source then: what was seen of its host before does not count.

@@ -98,7 +98,8 @@ pub struct ForgeHost {
     flavor: Flavor,
     address: SocketAddr,
     state: Arc<Mutex<State>>,
-    _runtime: tokio::runtime::Runtime,
+    /// There until it is dropped.
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl ForgeHost {
@@ -121,7 +122,7 @@ impl ForgeHost {
         let state = Arc::new(Mutex::new(state));
         let router = Router::new().fallback(answer).with_state((flavor, Arc::clone(&state)));
         runtime.spawn(async move { axum::serve(listener, router).await });
-        Self { flavor, address, state, _runtime: runtime }
+        Self { flavor, address, state, runtime: Some(runtime) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -210,6 +211,10 @@ impl ForgeHost {
 
 impl Drop for ForgeHost {
     fn drop(&mut self) {
+        // A test may be asynchronous itself: nothing waits here.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
         let violations = std::mem::take(&mut self.lock().violations);
         if !std::thread::panicking() {
             assert!(violations.is_empty(), "requests that the forge's documentation does not have:\n{violations:#?}");

@@ -15,9 +15,9 @@ use crate::guard::{Hold, HoldReason};
 use crate::planning;
 
 /// Whether the manifests are without errors.
-pub(super) const LINT: &str = "shorebase/lint";
+pub(crate) const LINT: &str = "shorebase/lint";
 /// What the commit changes, and whether it may.
-pub(super) const PLAN: &str = "shorebase/plan";
+pub(crate) const PLAN: &str = "shorebase/plan";
 /// Whether it is in force.
 pub(super) const APPLY: &str = "shorebase/apply";
 /// How far its devices are.
@@ -25,16 +25,16 @@ pub(super) const ROLLOUT: &str = ROLLOUT_CONTEXT;
 
 /// Where messages about one commit go.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Topic<'a> {
-    pub(super) org: OrgId,
-    pub(super) source: &'a str,
-    pub(super) url: &'a str,
-    pub(super) commit: &'a CommitId,
-    pub(super) at: Ts,
+pub(crate) struct Topic<'a> {
+    pub(crate) org: OrgId,
+    pub(crate) source: &'a str,
+    pub(crate) url: &'a str,
+    pub(crate) commit: &'a CommitId,
+    pub(crate) at: Ts,
 }
 
 /// Writes one message. Returns whether it is news.
-pub(super) async fn put(
+pub(crate) async fn put(
     connection: &mut PgConnection,
     outbox: &Outbox,
     topic: Topic<'_>,
@@ -166,7 +166,7 @@ async fn over(
 }
 
 /// `no findings`, or how many warnings there are, or the first error and how many follow.
-pub(super) fn linted(diagnostics: &[Diagnostic]) -> String {
+pub(crate) fn linted(diagnostics: &[Diagnostic]) -> String {
     let mut errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
     let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     if let Some(first) = errors.next() {
@@ -180,6 +180,7 @@ pub(super) fn linted(diagnostics: &[Diagnostic]) -> String {
     }
 }
 
-fn sentence(plan: &Plan) -> String {
+/// What a plan says, for people.
+pub(crate) fn sentence(plan: &Plan) -> String {
     planning::stored_summary(plan)["sentence"].as_str().unwrap_or_default().to_owned()
 }

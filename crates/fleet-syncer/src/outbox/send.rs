@@ -65,14 +65,14 @@ pub(super) async fn deliver(shared: Arc<Shared>, lease: Lease, config: ForgeConf
 
 /// When to look again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     Now,
     Wake,
     After(Duration),
 }
 
 #[derive(Debug)]
-struct Sender {
+pub(super) struct Sender {
     shared: Arc<Shared>,
     lease: Lease,
     config: ForgeConfig,
@@ -85,7 +85,7 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(shared: Arc<Shared>, lease: Lease, config: ForgeConfig) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, lease: Lease, config: ForgeConfig) -> Self {
         let own = config.forge.settings().url_prefix.clone();
         let prefixes = shared.outbox.forges.iter().map(|other| other.forge.settings().url_prefix.clone());
         let except = prefixes.filter(|other| *other != own && other.starts_with(&own)).collect();
@@ -94,7 +94,7 @@ impl Sender {
     }
 
     /// The next message of each context.
-    async fn pass(&mut self) -> Result<Next, StoreError> {
+    pub(super) async fn pass(&mut self) -> Result<Next, StoreError> {
         let (pool, org) = (self.shared.store.pool(), self.shared.config.org);
         let (prefix, now) = (&self.config.forge.settings().url_prefix, Ts::from(self.shared.clock.now()));
         let due = due_messages(pool, org, prefix, &self.except, now, BATCH).await?;

@@ -16,18 +16,18 @@ const MAX_REFS: usize = 1_000;
 
 /// Headers that name an event, with the values that tell of refs. Others are of no interest.
 const EVENTS: [(&str, &[&str]); 7] = [
-    ("x-github-event", &["push", "create", "delete"]),
-    ("x-forgejo-event", &["push", "create", "delete"]),
-    ("x-gitea-event", &["push", "create", "delete"]),
+    ("x-github-event", &["push", "create", "delete", "pull_request", "pull_request_sync"]),
+    ("x-forgejo-event", &["push", "create", "delete", "pull_request", "pull_request_sync"]),
+    ("x-gitea-event", &["push", "create", "delete", "pull_request", "pull_request_sync"]),
     ("x-gogs-event", &["push", "create", "delete"]),
-    ("x-gitlab-event", &["Push Hook", "Tag Push Hook", "System Hook"]),
+    ("x-gitlab-event", &["Push Hook", "Tag Push Hook", "Merge Request Hook", "System Hook"]),
     ("x-event-key", &["repo:push", "repo:refs_changed", "mirror:repo_synchronized"]),
     ("x-shorebase-event", &["push"]),
 ];
 /// The values that mean that somebody tries the hook.
 const PINGS: [&str; 2] = ["ping", "diagnostics:ping"];
 
-const NO_PUSH: &str = "only pushes are of interest here";
+const NO_PUSH: &str = "only pushes and pull requests are of interest here";
 
 /// Places of a repository's URLs.
 const URLS: [&str; 20] = [
@@ -143,6 +143,10 @@ fn refs(body: &Value) -> BTreeSet<String> {
     let list = |at: &str| body.pointer(at).and_then(Value::as_array).into_iter().flatten();
     let mut found: BTreeSet<String> = BTreeSet::new();
     found.extend(body.get("ref").and_then(Value::as_str).map(str::to_owned));
+    // The branch that a pull request is for: sources that follow it plan what it would change.
+    for at in ["/pull_request/base/ref", "/object_attributes/target_branch"] {
+        found.extend(body.pointer(at).and_then(Value::as_str).map(str::to_owned));
+    }
     // Bitbucket Cloud has short names, before and after; Data Center has full ones, as GitLab's system hooks.
     for change in list("/push/changes").chain(list("/changes")).take(MAX_REFS) {
         for at in ["/new/name", "/old/name", "/ref/id", "/ref"] {

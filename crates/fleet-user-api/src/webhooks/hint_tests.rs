@@ -269,3 +269,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_pull_request_wakes_the_sources_of_the_branch_that_it_is_for() {
+    let source = |revision: &str| SourcePlace {
+        name: "main".to_owned(),
+        url: "https://git.test/acme/fleet.git".to_owned(),
+        revision: revision.to_owned(),
+    };
+    let hub = json!({
+        "action": "synchronize",
+        "number": 5,
+        "pull_request": {"head": {"ref": "topic", "sha": "1"}, "base": {"ref": "main"}},
+        "repository": {"clone_url": "https://git.test/acme/fleet.git"},
+    });
+    let lab = json!({
+        "object_kind": "merge_request",
+        "project": {"git_http_url": "https://git.test/acme/fleet.git"},
+        "object_attributes": {"iid": 5, "target_branch": "main", "source_branch": "topic"},
+    });
+    for (header, event, body) in [
+        ("x-github-event", "pull_request", &hub),
+        ("x-gitea-event", "pull_request", &hub),
+        ("x-forgejo-event", "pull_request_sync", &hub),
+        ("x-gitlab-event", "Merge Request Hook", &lab),
+    ] {
+        let Hint::Change(change) = read(&[(header, event)], body) else { panic!("{event} is a hint") };
+        assert!(change.concerns(&source("main")) && !change.concerns(&source("topic")), "{event}");
+    }
+}

@@ -62,6 +62,7 @@ fn read_forge(mut item: Fields, beside: &Path, prefixes: &mut BTreeSet<String>) 
     let ca = item.text("caFile");
     let ca_pem = ca.as_ref().and_then(|file| read_secret(&item, "caFile", &beside.join(file)));
     let commit_statuses = item.flag("commitStatuses").unwrap_or(true);
+    let plan_comments = item.flag("planComments").unwrap_or(false);
     let target_url = item.text("targetUrl");
     if let Some(url) = &target_url {
         let rest = url.replace("{source}", "").replace("{commit}", "").replace("{context}", "");
@@ -76,7 +77,7 @@ fn read_forge(mut item: Fields, beside: &Path, prefixes: &mut BTreeSet<String>) 
         kind.zip(api_url).map(|(kind, api_url)| ForgeSettings { kind, url_prefix, api_url, token_file, ca_pem });
     let forge = settings.and_then(|settings| Forge::new(settings).map_err(|error| item.problem("caFile", error)).ok());
     item.finish();
-    Some(ForgeConfig { forge: Arc::new(forge.filter(|_| has_token)?), commit_statuses, target_url })
+    Some(ForgeConfig { forge: Arc::new(forge.filter(|_| has_token)?), commit_statuses, plan_comments, target_url })
 }
 
 #[cfg(test)]
@@ -106,13 +107,14 @@ mod tests {
         let there = directory();
         let (forges, problems) = read(
             "forges:\n- {type: github, urlPrefix: 'https://github.com/acme/', tokenFile: token}\n\
-             - {type: gitea, urlPrefix: 'git@git.acme.test:', tokenFile: token, commitStatuses: false, targetUrl: 'https://x/{source}/{commit}#{context}'}\n",
+             - {type: gitea, urlPrefix: 'git@git.acme.test:', tokenFile: token, commitStatuses: false, planComments: true, targetUrl: 'https://x/{source}/{commit}#{context}'}\n",
             there.path(),
         );
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!(forges[0].forge.settings().api_url, "https://api.github.com");
         assert_eq!(forges[1].forge.settings().api_url, "https://git.acme.test/api/v1");
         assert_eq!((forges[0].commit_statuses, forges[1].commit_statuses), (true, false));
+        assert_eq!((forges[0].plan_comments, forges[1].plan_comments), (false, true));
         assert!(!format!("{forges:?}").contains("geheim"));
     }
 

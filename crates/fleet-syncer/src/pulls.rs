@@ -1,0 +1,334 @@
+//! Plans open pull requests as if each were the next commit, and tells the forge: statuses of its newest commit and one comment
+//! that is kept up to date. Applies nothing, whoever opened it, and writes nothing but the outbox.
+//!
+//! A pull request may come from a stranger. Its commits go to a mirror of their own; of other repositories only those
+//! revisions are read that are in force already; references to secrets stay references.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fleet_forge::{ForgeError, ForgeErrorKind, Pull, StatusState, comment_mark};
+use fleet_git::GitError;
+use fleet_lint::{TreeReport, check_tree, codes, has_errors};
+use fleet_model::{CommitId, ConfigSource, DeviceSpec, Diagnostic, Digest, Kind, Manifest};
+use fleet_render::plan::Plan;
+use fleet_runtime::{CancellationToken, ErrorChain};
+use fleet_store::{
+    Lease, SourceDefinition, SourceRow, StoreError, Ts, list_fleets, list_sources, manifest_documents,
+    manifests_elsewhere, source_dependencies, stored_manifests,
+};
+use tracing::{debug, info, warn};
+
+use crate::desired::{self, BuildError, Desired, finding_in_file};
+use crate::hold::rules_in_force;
+use crate::inputs::{ContentCache, InputReader};
+use crate::lint_config::LintConfigs;
+use crate::outbox::{ForgeConfig, LINT, PLAN, Topic, linted, put, sentence};
+use crate::planning::{Planner, blocking};
+use crate::snapshot::{Mirror, Snapshot};
+use crate::source::Shared;
+
+mod comment;
+
+/// How often open pull requests are listed though nothing woke, and how often at most.
+const PERIOD: Duration = Duration::from_secs(300);
+const LEAST: Duration = Duration::from_secs(5);
+/// So many pull requests of a source are planned, the newest ones.
+const MAX_PULLS: usize = 20;
+/// The longest that one may take.
+const DEADLINE: Duration = Duration::from_secs(180);
+
+/// Why a pull request could not be planned this time.
+#[derive(Debug, thiserror::Error)]
+enum PullError {
+    #[error(transparent)]
+    Git(#[from] GitError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Forge(#[from] ForgeError),
+    #[error("it moved meanwhile")]
+    Moved,
+    #[error("it took longer than {} s", DEADLINE.as_secs())]
+    Late,
+}
+
+/// What came of a pull request.
+#[derive(Debug)]
+pub(crate) struct Preview {
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// The plan, and why it would wait for a person; none where the commit would be refused.
+    pub(crate) plan: Option<(Plan, Vec<String>)>,
+}
+
+/// Which pairs of newest commit and commit in force were told, by source and number.
+type Told = HashMap<(String, u64), (CommitId, CommitId)>;
+
+/// Works until `term` ends.
+pub(crate) async fn follow(shared: Arc<Shared>, lease: Lease, config: ForgeConfig, term: CancellationToken) {
+    let mut wake = shared.outbox.subscribe();
+    let mut told = Told::new();
+    while !term.is_cancelled() {
+        let began = Instant::now();
+        let pass = tokio::select! {
+            () = term.cancelled() => return,
+            pass = pass(&shared, &lease, &config, &mut told) => pass,
+        };
+        let least = match pass {
+            Ok(()) => LEAST,
+            Err(PullError::Forge(ForgeError { kind: ForgeErrorKind::RateLimited { retry_after }, message })) => {
+                warn!(message, "Leaving pull requests alone for a while");
+                retry_after
+            }
+            Err(error) => {
+                warn!(error = %ErrorChain(&error), "Cannot look at pull requests; trying again");
+                PERIOD
+            }
+        };
+        tokio::select! {
+            () = term.cancelled() => return,
+            () = tokio::time::sleep(least) => {}
+        }
+        tokio::select! {
+            () = term.cancelled() => {}
+            _ = wake.changed() => {}
+            () = tokio::time::sleep(PERIOD.saturating_sub(began.elapsed())) => {}
+        }
+    }
+}
+
+async fn pass(shared: &Shared, lease: &Lease, config: &ForgeConfig, told: &mut Told) -> Result<(), PullError> {
+    let rows = list_sources(shared.store.pool(), shared.config.org).await?;
+    let mut open = HashSet::new();
+    for row in rows {
+        let definition = &row.definition;
+        let is_ours =
+            shared.outbox.nearest(&definition.url).is_some_and(|near| Arc::ptr_eq(&near.forge, &config.forge));
+        let (Some(repository), Some(applied), true) =
+            (config.forge.repository(&definition.url), row.applied_commit.clone(), is_ours)
+        else {
+            continue;
+        };
+        let branch = definition.revision.strip_prefix("refs/heads/").unwrap_or(&definition.revision);
+        let pulls = config.forge.open_pulls(&repository, branch).await?;
+        for pull in pulls.into_iter().take(MAX_PULLS) {
+            let key = (definition.name.clone(), pull.number);
+            open.insert(key.clone());
+            let pair = (pull.head.clone(), applied.clone());
+            // What the source is at is told of as what it is.
+            let is_known = pull.head == applied || row.observed_commit.as_deref() == Some(pull.head.as_str());
+            if is_known || told.get(&key) == Some(&pair) {
+                continue;
+            }
+            let one = one(shared, lease, config, &row, &pull, &applied);
+            match tokio::time::timeout(DEADLINE, one).await.unwrap_or(Err(PullError::Late)) {
+                Ok(()) => drop(told.insert(key, pair)),
+                Err(PullError::Forge(error)) if error.kind.concerns_the_host() => return Err(error.into()),
+                Err(error) => {
+                    info!(source = definition.name, pull = pull.number, %error, "Cannot plan a pull request; trying again later");
+                }
+            }
+        }
+    }
+    told.retain(|key, _| open.contains(key));
+    Ok(())
+}
+
+async fn one(
+    shared: &Shared,
+    lease: &Lease,
+    config: &ForgeConfig,
+    row: &SourceRow,
+    pull: &Pull,
+    applied: &CommitId,
+) -> Result<(), PullError> {
+    let definition = &row.definition;
+    let preview = preview(shared, config, definition, pull, applied).await?;
+    if config.commit_statuses {
+        let mut transaction = shared.store.begin().await?;
+        lease.fence(&mut transaction).await?;
+        let at = Ts::from(shared.clock.now());
+        let (source, url) = (definition.name.as_str(), definition.url.as_str());
+        let topic = Topic { org: shared.config.org, source, url, commit: &pull.head, at };
+        let lint = linted(&preview.diagnostics);
+        let (state, told) = match &preview.plan {
+            None => (StatusState::Failure, "would be refused".to_owned()),
+            Some((plan, holds)) if holds.is_empty() => (StatusState::Success, sentence(plan)),
+            Some((_, holds)) => {
+                (StatusState::Success, format!("after the merge it would wait for approval: {}", holds.join("; ")))
+            }
+        };
+        let lint_state = if preview.plan.is_some() { StatusState::Success } else { StatusState::Failure };
+        put(&mut transaction, &shared.outbox, topic, LINT, lint_state, &lint).await?;
+        put(&mut transaction, &shared.outbox, topic, PLAN, state, &told).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+    }
+    if config.plan_comments {
+        let mark = comment_mark(&definition.name);
+        let body = comment::write(&mark, &definition.name, &pull.head, applied, &preview);
+        let repository = config.forge.repository(&definition.url).ok_or(PullError::Moved)?;
+        let done = config.forge.put_comment(&repository, pull.number, &mark, &body).await?;
+        debug!(source = definition.name, pull = pull.number, ?done, "Told a pull request its plan");
+    }
+    Ok(())
+}
+
+/// The mirror that the pull requests of a source share. It may be removed at any time.
+fn mirror_of(shared: &Shared, definition: &SourceDefinition) -> PathBuf {
+    let id = Digest::of(format!("{}\n{}", definition.name, definition.url).as_bytes()).hex();
+    shared.config.mirrors.join(format!("pulls-{}", &id[..24]))
+}
+
+async fn preview(
+    shared: &Shared,
+    config: &ForgeConfig,
+    definition: &SourceDefinition,
+    pull: &Pull,
+    applied: &CommitId,
+) -> Result<Preview, PullError> {
+    let (git, path) = (&shared.git, mirror_of(shared, definition));
+    let remote = shared.config.remote(&definition.url);
+    let fetched = git.fetch(&path, &remote, &config.forge.kind().pull_ref(pull.number), None).await?;
+    if fetched.commit != pull.head {
+        return Err(PullError::Moved);
+    }
+    let mirror = Mirror { git, path: &path };
+    let snapshot = Snapshot::read(mirror, &pull.head, &definition.path, None).await?;
+    let mut configs = LintConfigs::default();
+    let own = configs.of_snapshot(mirror, &snapshot).await?;
+    let source_mirror = shared.config.source_mirror(definition);
+    let judge =
+        configs.of_commit(Mirror { git, path: &source_mirror }, applied).await?.unwrap_or_else(|| Arc::clone(&own));
+    let (files, paths) = (snapshot.files(), snapshot.all_paths());
+    let report = blocking("checking", move || check_tree(&files, Some(&paths), &judge.0)).await?;
+    let mut diagnostics: Vec<Diagnostic> = own.1.iter().chain(&report.diagnostics).cloned().collect();
+    let irregular = snapshot
+        .irregular_candidates(&definition.path)
+        .map(|(path, _)| finding_in_file(path, codes::NOT_A_FILE, format!("{path} is a symbolic link or a submodule")));
+    diagnostics.extend(irregular);
+    if !snapshot.has_path(&definition.path) {
+        let message = format!("the source's path {:?} is not in this commit", definition.path);
+        diagnostics.push(finding_in_file(&definition.path, codes::SOURCE_PATH, message));
+    }
+    if has_errors(&diagnostics) {
+        return Ok(Preview { diagnostics, plan: None });
+    }
+    match build(shared, definition, &report, &snapshot, mirror).await? {
+        Err(findings) => {
+            diagnostics.extend(findings);
+            Ok(Preview { diagnostics, plan: None })
+        }
+        Ok(desired) => plan(shared, definition, &desired, diagnostics).await,
+    }
+}
+
+/// Rows of the commit. Other repositories are read only where, and at the revisions at which, that is done already.
+async fn build(
+    shared: &Shared,
+    definition: &SourceDefinition,
+    report: &TreeReport,
+    snapshot: &Snapshot,
+    mirror: Mirror<'_>,
+) -> Result<Result<Desired, Vec<Diagnostic>>, PullError> {
+    let (org, local) = (shared.config.org, shared.config.allow_local_repositories);
+    let mut transaction = shared.store.begin().await?;
+    let stored = manifest_documents(&mut transaction, org, Kind::Repository, None).await?;
+    let used = source_dependencies(&mut transaction, org, &definition.name).await?;
+    drop(transaction);
+    let stored: Vec<Manifest> =
+        stored.into_iter().filter_map(|one| Manifest::from_document(Kind::Repository, one.document).ok()).collect();
+    let mut repositories = desired::repository_urls(stored.iter(), local);
+    let own = desired::repository_urls(report.manifests.iter().map(fleet_lint::PlacedManifest::manifest), local);
+    for (name, url) in own {
+        if repositories.get(&name) != Some(&url) {
+            let reason =
+                format!("Repository {name} is new or another in this pull request: it is read after the merge");
+            repositories.insert(name, Err(reason));
+        }
+    }
+    let in_force: HashSet<(String, String)> = used.into_iter().map(|(name, revision, _)| (name, revision)).collect();
+    let asked = report.manifests.iter().filter_map(|placed| spec(placed.manifest())).flat_map(references);
+    let pinned = asked.filter(|pair| !in_force.contains(pair)).map(|pair| {
+        let reason =
+            format!("Repository {} at {} is new in this pull request: it is read after the merge", pair.0, pair.1);
+        (pair, Err(reason))
+    });
+    let mut contents = ContentCache::new();
+    let mut reader = InputReader {
+        git: &shared.git,
+        mirror,
+        snapshot,
+        dependencies: &shared.dependencies,
+        repositories: &repositories,
+        contents: &mut contents,
+        pinned: pinned.collect(),
+    };
+    match desired::build(report, &definition.name, &mut reader).await {
+        Ok(desired) => Ok(Ok(desired)),
+        Err(BuildError::Refused(findings)) => Ok(Err(findings)),
+        Err(BuildError::Retry(error)) => Err(error.into()),
+    }
+}
+
+fn spec(manifest: &Manifest) -> Option<&DeviceSpec> {
+    match manifest {
+        Manifest::Fleet(fleet) => Some(&fleet.spec.template.spec),
+        Manifest::Device(device) => device.spec.as_ref(),
+        Manifest::Repository(_)
+        | Manifest::ResourceSync(_)
+        | Manifest::EnrollmentPolicy(_)
+        | Manifest::SyncPolicy(_) => None,
+    }
+}
+
+/// Repositories and revisions that a specification takes content from.
+fn references(spec: &DeviceSpec) -> impl Iterator<Item = (String, String)> {
+    spec.config.iter().flatten().filter_map(|provider| match &provider.source {
+        ConfigSource::GitRef(git_ref) => {
+            Some((git_ref.repository.clone(), git_ref.target_revision.clone().unwrap_or_default()))
+        }
+        ConfigSource::Inline(_) | ConfigSource::HttpRef(_) | ConfigSource::SecretRef(_) => None,
+    })
+}
+
+async fn plan(
+    shared: &Shared,
+    definition: &SourceDefinition,
+    desired: &Desired,
+    mut diagnostics: Vec<Diagnostic>,
+) -> Result<Preview, PullError> {
+    let (org, source) = (shared.config.org, definition.name.as_str());
+    // Nobody writes desired state while it is read.
+    let turn = shared.turn.lock().await;
+    let mut transaction = shared.store.begin().await?;
+    let stored = stored_manifests(&mut transaction, org, source).await?;
+    let fleets = list_fleets(&mut transaction, org).await?;
+    let keys = desired.manifests.iter().map(|row| (row.kind, row.name.clone()));
+    let new: Vec<(Kind, String)> = keys.filter(|key| !stored.contains_key(key)).collect();
+    let elsewhere = manifests_elsewhere(&mut transaction, org, source, &new).await?;
+    let rules = rules_in_force(&mut transaction, org, source).await?;
+    let planning = Planner { org, source, stored: &stored, fleets: &fleets, desired, cache: &shared.cache }
+        .start(&mut transaction)
+        .await?;
+    drop(transaction);
+    drop(turn);
+    let (plan, _) = planning.finish().await?;
+    if desired.manifests.is_empty() && !stored.is_empty() {
+        let message = format!("no manifest is left below {:?}", definition.path);
+        diagnostics.push(finding_in_file(&definition.path, codes::NOTHING_LEFT, message));
+        return Ok(Preview { diagnostics, plan: None });
+    }
+    for place in &elsewhere {
+        let message = format!("{} {} is already defined by source {}", place.kind, place.name, place.source);
+        diagnostics.push(finding_in_file(&definition.path, codes::DEFINED_ELSEWHERE, message));
+    }
+    if !elsewhere.is_empty() {
+        return Ok(Preview { diagnostics, plan: None });
+    }
+    let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let limits = rules.limits(wide(plan.radius.fleets_before), wide(plan.radius.devices_before));
+    let holds = plan.radius.exceeds(&limits).into_iter().map(|exceeded| exceeded.sentence).collect();
+    Ok(Preview { diagnostics, plan: Some((plan, holds)) })
+}
