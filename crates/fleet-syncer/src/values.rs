@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use fleet_model::{ConfigProvider, LabelSelector, Labels, Manifest, OrgId};
 use fleet_render::ownership::labels_in_force;
 use fleet_render::{InputValue, MAX_VALUES, Subject, too_many_values};
-use fleet_store::{InputValueRow, PgConnection, StoreError, device_manifests, enrolled_devices, input_values};
+use fleet_store::{InputValueRow, PgConnection, Presence, StoreError, device_manifests, enrolled_devices, input_values};
 
 /// The devices that are known, by name with their labels in force, and what is known to be missing for them.
 #[derive(Debug, Default)]
@@ -41,7 +41,8 @@ impl Subjects {
         own: BTreeMap<String, Labels>,
     ) -> Result<Self, StoreError> {
         let missing = input_values(connection, org, Some(source)).await?;
-        let elsewhere = device_manifests(connection, org, None).await?.into_iter().filter(|row| row.source != source);
+        let elsewhere = device_manifests(connection, org, None, Presence::InForce).await?;
+        let elsewhere = elsewhere.into_iter().filter(|row| row.source != source);
         let mut manifests: HashMap<String, Labels> = elsewhere.map(|row| (row.name, row.labels)).collect();
         manifests.extend(own);
         let mut devices = BTreeMap::new();

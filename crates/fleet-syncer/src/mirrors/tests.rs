@@ -2,18 +2,17 @@
 
 use std::fs;
 
-use fleet_git::{GitErrorKind, RemoteAuth, SshOptions};
+use fleet_git::{GitErrorKind, HttpsOptions, SshOptions};
 use fleet_model::OrgId;
 
 use super::*;
-use crate::config::GitCredential;
+use crate::credentials::GitCredential;
 
 fn mirrors(directory: &Path, max_mirror_bytes: u64) -> Mirrors {
     let credential = GitCredential {
+        name: None,
         url_prefix: "https://git.test/ops/".to_owned(),
-        auth: RemoteAuth::Anonymous,
-        ca_pem: None,
-        skip_verify: false,
+        https: HttpsOptions::default(),
         ssh: SshOptions::default(),
     };
     let config = SyncerConfig {
@@ -21,7 +20,7 @@ fn mirrors(directory: &Path, max_mirror_bytes: u64) -> Mirrors {
         org: OrgId::DEFAULT,
         mirrors: directory.to_owned(),
         sources: Vec::new(),
-        credentials: vec![credential],
+        credentials: vec![credential].into(),
         allow_local_repositories: false,
         poll_interval: Duration::from_secs(15),
         forges: Vec::new(),

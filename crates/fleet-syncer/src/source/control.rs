@@ -124,7 +124,8 @@ impl Source {
         if self.applied.is_none()
             && let Some(last) = self.position_here().await?
         {
-            self.shared.git.fetch(&self.mirror, &self.remote, &self.definition.revision, Some(&last)).await?;
+            let _in_use = self.mirror.in_use();
+            self.mirror.fetch(&self.shared.git, Some(&last), self.mirror.poll(self.woken)).await?;
             self.restore(&last).await?;
         }
         Ok(Step::Suspended)
