@@ -5,11 +5,17 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+#[derive(Debug, Default)]
+struct Log {
+    lines: Mutex<Vec<(Instant, String)>>,
+    grown: Condvar,
+}
+
 /// A running program; killed when dropped.
 #[derive(Debug)]
 pub struct LoggedProcess {
     child: Child,
-    log: Arc<(Mutex<Vec<(Instant, String)>>, Condvar)>,
+    log: Arc<Log>,
 }
 
 impl LoggedProcess {
@@ -20,13 +26,13 @@ impl LoggedProcess {
     pub fn start(command: &mut Command) -> std::io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
-        let log = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
+        let log = Arc::new(Log::default());
         if let Some(stderr) = child.stderr.take() {
             let sink = Arc::clone(&log);
             std::thread::spawn(move || {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                    sink.0.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), line));
-                    sink.1.notify_all();
+                    sink.lines.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), line));
+                    sink.grown.notify_all();
                 }
             });
         }
@@ -42,13 +48,13 @@ impl LoggedProcess {
     /// How many lines there are so far.
     #[must_use]
     pub fn lines(&self) -> usize {
-        self.log.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.log.lines.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// How many lines from number `from` on hold all of `words`.
     #[must_use]
     pub fn count(&self, from: usize, words: &[&str]) -> usize {
-        let lines = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = self.log.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().skip(from).filter(|(_, line)| words.iter().all(|word| line.contains(word))).count()
     }
 
@@ -58,7 +64,7 @@ impl LoggedProcess {
     /// When it does not come within `deadline`; the message has the last lines.
     pub fn line(&self, from: usize, words: &[&str], deadline: Duration) -> (Instant, String) {
         let started = Instant::now();
-        let mut lines = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.log.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let mut looked_at = from;
         loop {
             let found = lines.iter().skip(looked_at).find(|(_, line)| words.iter().all(|word| line.contains(word)));
@@ -73,7 +79,7 @@ impl LoggedProcess {
                     last.join("\n")
                 );
             };
-            lines = self.log.1.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+            lines = self.log.grown.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
