@@ -235,10 +235,10 @@ const FLEET_CHANGES: &[Change] = &[
         &[("SB0401", 11, 3), ("SB0302", 11, 18)],
     ),
     (
-        "httpRef waits",
+        "secretRef waits",
         (
             "          gitRef:\n            repository: .\n            path: config/kiosk\n",
-            "          httpRef: {repository: a, filePath: /b}\n",
+            "          secretRef: {name: a, namespace: b, mountPath: /b}\n",
         ),
         &[("SB0401", 15, 11)],
     ),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fleet_fetch::{HttpAuth, HttpOptions};
 use fleet_git::{HttpsOptions, Remote, RemoteAuth, SshOptions};
 use fleet_model::{Digest, OrgId};
 use fleet_store::SourceDefinition;
@@ -39,6 +40,8 @@ pub struct SyncerConfig {
     pub allow_local_repositories: bool,
     /// How often a host is asked when nothing wakes the source; drawn from ± 20 %.
     pub poll_interval: Duration,
+    /// How often a web server is asked for a file; drawn from ± 20 %.
+    pub http_poll_interval: Duration,
     /// Life of a management certificate.
     pub device_certificate_lifetime: Duration,
 }
@@ -50,14 +53,28 @@ impl SyncerConfig {
         self.mirrors.join(format!("source-{}", &id[..24]))
     }
 
+    fn credential(&self, url: &str) -> Option<&GitCredential> {
+        let fits = self.credentials.iter().filter(|credential| url.starts_with(&credential.url_prefix));
+        fits.max_by_key(|credential| credential.url_prefix.len())
+    }
+
+    /// What is needed to read a file of a web server: the same credentials as for Git over HTTPS there.
+    pub(crate) fn http_options(&self, url: &str) -> HttpOptions {
+        let Some(credential) = self.credential(url) else { return HttpOptions::default() };
+        let auth = match &credential.auth {
+            RemoteAuth::Anonymous => HttpAuth::Anonymous,
+            RemoteAuth::Basic { username, password } => {
+                HttpAuth::Basic { username: username.clone(), password: password.expose().into() }
+            }
+            RemoteAuth::Bearer { token } => HttpAuth::Bearer { token: token.expose().into() },
+        };
+        let (ca_pem, skip_verify) = (credential.ca_pem.clone(), credential.skip_verify);
+        HttpOptions { auth, ca_pem, skip_verify, ..HttpOptions::default() }
+    }
+
     /// The repository at `url` with what is needed to read it.
     pub(crate) fn remote(&self, url: &str) -> Remote {
-        let credential = self
-            .credentials
-            .iter()
-            .filter(|credential| url.starts_with(&credential.url_prefix))
-            .max_by_key(|credential| credential.url_prefix.len());
-        match credential {
+        match self.credential(url) {
             None => Remote::anonymous(url),
             Some(credential) => Remote {
                 url: url.to_owned(),
@@ -94,6 +111,7 @@ mod tests {
             credentials: vec![credential("https://git.test/", "all"), credential("https://git.test/ops/", "ops")],
             allow_local_repositories: false,
             poll_interval: Duration::from_secs(15),
+            http_poll_interval: Duration::from_secs(60),
             device_certificate_lifetime: Duration::from_secs(3600),
         };
         let user = |url: &str| match config.remote(url).https.auth {
@@ -101,6 +119,10 @@ mod tests {
             RemoteAuth::Anonymous | RemoteAuth::Bearer { .. } => "nobody".to_owned(),
         };
         assert_eq!(user("https://git.test/ops/fleet.git"), "ops");
+        assert!(
+            matches!(config.http_options("https://git.test/ops/x").auth, HttpAuth::Basic { username, .. } if username == "ops")
+        );
+        assert_eq!(config.http_options("https://elsewhere.test/ops/x"), HttpOptions::default());
         assert_eq!(user("https://git.test/apps.git"), "all");
         assert_eq!(user("https://git.test.evil/ops/fleet.git"), "nobody");
     }

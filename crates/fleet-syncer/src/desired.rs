@@ -9,7 +9,9 @@ use fleet_lint::{PlacedManifest, TreeReport};
 use fleet_model::{DeviceSpec, Diagnostic, Digest, Fleet, Kind, LabelSelector, Labels, Manifest, ResourceSync};
 use fleet_render::plan::Revision;
 use fleet_render::{PinnedInputs, Prepared, canonical};
-use fleet_store::{FleetRow, InputKind, InputValueRow, ManifestRow, PinnedInput, RevisionRow, SourceDefinition, TreeFile};
+use fleet_store::{
+    FleetRow, InputKind, InputValueRow, ManifestRow, PinnedInput, RevisionRow, SourceDefinition, TreeFile,
+};
 
 use crate::inputs::{InputProblem, InputReader, Inputs, ResolvedInput};
 use crate::repositories::Repositories;
@@ -207,6 +209,11 @@ async fn make_revision<E: std::fmt::Display>(
 }
 
 impl Desired {
+    /// Whether files of web servers are part of it.
+    pub(crate) fn uses_web(&self) -> bool {
+        self.revisions.iter().flat_map(|row| &row.inputs).any(|input| input.kind == InputKind::Http)
+    }
+
     /// Keeps what was made; returns the revision's name and the problem, of which at most one is there.
     fn take(
         &mut self,
@@ -231,8 +238,11 @@ impl Desired {
                 for input in &inputs.pinned {
                     self.keep_tree(input);
                 }
-                self.missing_values.extend(inputs.missing.into_iter().map(|(provider, value, reason)| {
-                    InputValueRow { fleet: owner.to_owned(), provider, value, reason: Some(reason) }
+                self.missing_values.extend(inputs.missing.into_iter().map(|(provider, value, reason)| InputValueRow {
+                    fleet: owner.to_owned(),
+                    provider,
+                    value,
+                    reason: Some(reason),
                 }));
                 let inputs: Vec<PinnedInput> = inputs.pinned.into_iter().map(|input| input.record).collect();
                 self.revisions.push(RevisionRow {
@@ -285,10 +295,7 @@ fn fleet_row(fleet: &Fleet, source: &str, revision: Option<String>, problem: Opt
     }
 }
 
-fn child_source(
-    sync: &ResourceSync,
-    repositories: &Repositories,
-) -> Result<SourceDefinition, String> {
+fn child_source(sync: &ResourceSync, repositories: &Repositories) -> Result<SourceDefinition, String> {
     let name = sync.metadata.name.clone().unwrap_or_default();
     let url = repositories.url(&sync.spec.repository, InputKind::Git)?.to_owned();
     Ok(SourceDefinition {

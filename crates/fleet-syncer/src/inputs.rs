@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleet_git::{ObjectId, WorkerPool};
-use fleet_model::{
-    CommitId, ConfigProvider, ConfigSource, DeviceSpec, Digest, GitRef, LabelSelector, SELF_REPOSITORY,
-};
+use fleet_model::{CommitId, ConfigProvider, ConfigSource, DeviceSpec, Digest, GitRef, LabelSelector, SELF_REPOSITORY};
 use fleet_render::{InputValue, PinnedFile, PinnedTree, literal_prefix, tree_digest};
 use fleet_store::{InputKind, PinnedInput};
 use tracing::warn;
@@ -17,6 +15,7 @@ use crate::pins::{Asked, LastPins};
 use crate::repositories::Repositories;
 use crate::snapshot::{Entry, Mirror, Snapshot, is_at_or_below, is_regular};
 use crate::values::{Subjects, value_of};
+use crate::web::{WebFile, WebFiles, file_url};
 
 /// The largest file in a config directory.
 const MAX_BLOB_BYTES: u64 = 8 << 20;
@@ -68,6 +67,8 @@ pub(crate) struct InputReader<'a> {
     pub(crate) snapshot: &'a Snapshot,
     /// Repositories named by manifests.
     pub(crate) dependencies: &'a Dependencies,
+    /// Files of web servers.
+    pub(crate) web: &'a WebFiles,
     /// Where those lie, by name.
     pub(crate) repositories: &'a Repositories,
     /// The devices that placeholders are evaluated for.
@@ -129,8 +130,13 @@ impl InputReader<'_> {
                 let resolved = self.resolve_git(provider, git_ref, &path).await;
                 (InputKind::Git, git_ref.repository.clone(), revision, path, resolved)
             }
-            ConfigSource::HttpRef(_) | ConfigSource::SecretRef(_) => {
-                return Err(InputProblem::Elsewhere("only gitRef is carried out".to_owned()));
+            ConfigSource::HttpRef(http) => {
+                let suffix = http.suffix.clone().unwrap_or_default();
+                let resolved = self.resolve_http(provider, &http.repository, &suffix).await;
+                (InputKind::Http, http.repository.clone(), suffix, String::new(), resolved)
+            }
+            ConfigSource::SecretRef(_) => {
+                return Err(InputProblem::Elsewhere("the service has no access to secrets yet".to_owned()));
             }
         };
         let reason = match resolved {
@@ -191,6 +197,33 @@ impl InputReader<'_> {
         })?;
         pinned.record.url = Some(fleet_git::redact_url(&url));
         Ok(pinned)
+    }
+
+    async fn resolve_http(
+        &self,
+        provider: &ConfigProvider,
+        repository: &str,
+        suffix: &str,
+    ) -> Result<ResolvedInput, InputProblem> {
+        let elsewhere = InputProblem::Elsewhere;
+        let base = self.repositories.url(repository, InputKind::Http).map_err(elsewhere)?;
+        let about = |reason: String| elsewhere(format!("Repository {repository}: {reason}"));
+        let url = file_url(base, suffix).map_err(about)?;
+        let WebFile { content, digest } = self.web.get(&url).await.map_err(about)?;
+        let file = PinnedFile { path: "content".to_owned(), mode: 0o644, content };
+        let tree = PinnedTree::new(vec![file]).map_err(|problem| about(problem.to_string()))?;
+        let record = PinnedInput {
+            provider: provider.name.clone(),
+            kind: InputKind::Http,
+            value: None,
+            repository: repository.to_owned(),
+            url: self.repositories.shown_url(repository, InputKind::Http),
+            revision: suffix.to_owned(),
+            commit: digest.hex(),
+            path: String::new(),
+            tree: tree_digest(&tree),
+        };
+        Ok(ResolvedInput { record, tree })
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is one column of what is kept")]

@@ -14,6 +14,7 @@ use crate::dependencies::Dependencies;
 use crate::metrics::SyncerMetrics;
 use crate::revisions::RevisionCache;
 use crate::source::Shared;
+use crate::web::WebFiles;
 use crate::work::work;
 
 /// How long a lease holds without being renewed.
@@ -40,9 +41,10 @@ impl Syncer {
     ) -> Self {
         let config = Arc::new(config);
         let dependencies = Dependencies::new(Arc::clone(&config), store.clone(), Arc::clone(&clock));
+        let web = WebFiles::new(Arc::clone(&config), store.clone(), Arc::clone(&clock));
         let cache = RevisionCache::default();
         let turn = tokio::sync::Mutex::new(());
-        let shared = Shared { config, store, git, clock, cache, dependencies, metrics, turn };
+        let shared = Shared { config, store, git, clock, cache, dependencies, web, metrics, turn };
         Self { shared: Arc::new(shared), authority }
     }
 

@@ -27,6 +27,7 @@ mod snapshot;
 mod source;
 mod values;
 mod watch;
+mod web;
 mod work;
 
 pub use apply::Applied;

@@ -248,6 +248,7 @@ impl Parts<'_> {
             credentials: self.config.git.credentials.clone(),
             allow_local_repositories: self.config.git.allow_local_repositories,
             poll_interval: self.config.git.poll_interval,
+            http_poll_interval: self.config.http_poll_interval,
             device_certificate_lifetime: self.config.certificates.device,
         };
         let metrics = SyncerMetrics::register(registry.sub_registry_with_prefix("syncer"));

@@ -75,12 +75,10 @@ const TABLE: &[Row] = &[
     waits(Kind::Fleet, "/spec/template/spec/os/catalogItemRef", When::Given),
     waits(Kind::Fleet, "/spec/template/spec/applications/*/catalogItemRef", When::Given),
     waits(Kind::Fleet, "/spec/template/spec/applications/*/volumes/*/image/catalogItemRef", When::Given),
-    waits(Kind::Fleet, "/spec/template/spec/config/*/httpRef", When::Given),
     waits(Kind::Fleet, "/spec/template/spec/config/*/secretRef", When::Given),
     waits(Kind::Device, "/spec/os/catalogItemRef", When::Given),
     waits(Kind::Device, "/spec/applications/*/catalogItemRef", When::Given),
     waits(Kind::Device, "/spec/applications/*/volumes/*/image/catalogItemRef", When::Given),
-    waits(Kind::Device, "/spec/config/*/httpRef", When::Given),
     waits(Kind::Device, "/spec/config/*/secretRef", When::Given),
     waits(Kind::ResourceSync, "/spec/type", When::Is("catalog")),
     no_effect(

@@ -106,7 +106,7 @@ spec:
         «SB0401»catalogItemRef: {catalog: acme, item: os, version: 1.0.0, channel: stable}
       config:
         - name: web
-          «SB0401»httpRef:
+          httpRef:
             repository: web
             suffix: /{{ .metadata.name }}?x=1
             filePath: /etc/web.conf

@@ -23,8 +23,9 @@ use crate::desired;
 use crate::inputs::{ContentCache, InputReader};
 use crate::pins::LastPins;
 use crate::repositories::Repositories;
-use crate::values::Subjects;
 use crate::snapshot::{Mirror, Snapshot};
+use crate::values::Subjects;
+use crate::web::WebFiles;
 
 const ORG: OrgId = OrgId::DEFAULT;
 
@@ -35,6 +36,7 @@ struct World {
     lease: Lease,
     git: WorkerPool,
     dependencies: Dependencies,
+    web: WebFiles,
     cache: RevisionCache,
     turn: tokio::sync::Mutex<()>,
     _database: TestDatabase,
@@ -55,12 +57,14 @@ impl World {
             credentials: Vec::new(),
             allow_local_repositories: false,
             poll_interval: ttl,
+            http_poll_interval: Duration::from_secs(60),
             device_certificate_lifetime: ttl,
         });
         let arguments: [&str; 0] = [];
         Self {
             git: WorkerPool::new(WorkerCommand::new("/nonexistent", arguments), Limits::default()),
-            dependencies: Dependencies::new(config, store.clone(), Arc::new(SystemClock)),
+            dependencies: Dependencies::new(Arc::clone(&config), store.clone(), Arc::new(SystemClock)),
+            web: WebFiles::new(config, store.clone(), Arc::new(SystemClock)),
             store,
             lease,
             cache: RevisionCache::default(),
@@ -104,6 +108,7 @@ impl World {
             mirror: Mirror { git: &self.git, path: Path::new("/nonexistent") },
             snapshot: &snapshot,
             dependencies: &self.dependencies,
+            web: &self.web,
             repositories: &Repositories::default(),
             subjects: &Subjects::default(),
             last: &LastPins::default(),
