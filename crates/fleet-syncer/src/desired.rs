@@ -181,7 +181,7 @@ async fn make_revision<E: std::fmt::Display>(
             let pointer = format!("{at}/config/{index}/gitRef/path");
             return Ok(Made::Finding(Box::new(finding_at(placed, codes::UNUSABLE_INPUT, &pointer, reason, None))));
         }
-        Err((_, InputProblem::Elsewhere(reason))) => return Ok(Made::Problem(reason)),
+        Err((_, InputProblem::Elsewhere(reason) | InputProblem::Away(reason))) => return Ok(Made::Problem(reason)),
         Err((_, InputProblem::Retry(error))) => return Err(BuildError::Retry(error)),
     };
     let mut pinned = PinnedInputs::new();

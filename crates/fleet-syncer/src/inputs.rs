@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleet_git::{ObjectId, WorkerPool};
+use fleet_git::{GitErrorKind, ObjectId, WorkerPool};
 use fleet_model::{CommitId, ConfigProvider, ConfigSource, DeviceSpec, Digest, GitRef, LabelSelector, SELF_REPOSITORY};
 use fleet_render::{InputValue, PinnedFile, PinnedTree, literal_prefix, tree_digest};
 use fleet_store::{InputKind, PinnedInput};
@@ -50,8 +50,10 @@ pub(crate) struct Inputs {
 pub(crate) enum InputProblem {
     /// The commit itself is wrong: it is refused.
     Commit(String),
-    /// Another repository is wrong or away: the fleet stays at its last revision.
+    /// Another repository is wrong: the fleet stays at its last revision.
     Elsewhere(String),
+    /// Another repository is away, and nothing of it is pinned: the fleet stays at its last revision.
+    Away(String),
     /// Our own worker failed: try again later.
     Retry(fleet_git::GitError),
 }
@@ -105,7 +107,7 @@ impl InputReader<'_> {
                     }
                     Ok(None) => {}
                     // Only the devices with this value are concerned.
-                    Err(InputProblem::Elsewhere(reason)) => {
+                    Err(InputProblem::Elsewhere(reason) | InputProblem::Away(reason)) => {
                         inputs.missing.push((provider.name.clone(), value, reason));
                     }
                     Err(problem @ (InputProblem::Commit(_) | InputProblem::Retry(_))) => return Err((index, problem)),
@@ -140,16 +142,16 @@ impl InputReader<'_> {
             }
         };
         let reason = match resolved {
-            Err(InputProblem::Elsewhere(reason)) => reason,
+            Err(InputProblem::Away(reason)) => reason,
             Ok(resolved) => return Ok(Some(resolved)),
-            Err(problem @ (InputProblem::Commit(_) | InputProblem::Retry(_))) => return Err(problem),
+            Err(problem @ (InputProblem::Commit(_) | InputProblem::Elsewhere(_) | InputProblem::Retry(_))) => {
+                return Err(problem);
+            }
         };
         let url = self.repositories.shown_url(&repository, kind);
         let (repository, revision, path) = (repository.as_str(), revision.as_str(), path.as_str());
         let asked = Asked { kind, repository, url: url.as_deref(), revision, path };
-        // Without a place to ask, it is the manifests that changed.
-        let last = if url.is_some() || kind == InputKind::Secret { self.last.find(&asked).await } else { None };
-        let Some((record, tree)) = last else { return Err(InputProblem::Elsewhere(reason)) };
+        let Some((record, tree)) = self.last.find(&asked).await else { return Err(InputProblem::Away(reason)) };
         warn!(repository, revision, reason, "What was pinned last stays in use");
         Ok(Some(ResolvedInput { record: PinnedInput { provider: provider.name.clone(), ..record.clone() }, tree }))
     }
@@ -182,10 +184,16 @@ impl InputReader<'_> {
             let pinned = pinned.map_err(|error| format!("Repository {} at {revision}: {error}", git_ref.repository));
             self.pinned.insert(key.clone(), pinned);
         }
-        let Pinned { mirror, commit } = self.pinned[&key].clone().map_err(elsewhere)?;
+        let Pinned { mirror, commit } = self.pinned[&key].clone().map_err(InputProblem::Away)?;
         let place = Mirror { git: self.git, path: &mirror };
         let listed = place.git.list_tree(place.path, &commit, path).await;
-        let entries = listed.map_err(|e| elsewhere(format!("Repository {} at {revision}: {e}", git_ref.repository)))?;
+        let entries = listed.map_err(|error| {
+            let reason = format!("Repository {} at {revision}: {error}", git_ref.repository);
+            // What is in the commit is wrong, or the mirror lacks it and its host does not answer.
+            let wrong =
+                matches!(error.kind, GitErrorKind::PathMissing | GitErrorKind::NotUtf8Path | GitErrorKind::TooLarge);
+            if wrong { InputProblem::Elsewhere(reason) } else { InputProblem::Away(reason) }
+        })?;
         let entries =
             entries.into_iter().map(|entry| (entry.path, Entry { mode: entry.mode, oid: entry.oid })).collect();
         let pinned = self.pin(place, provider, &git_ref.repository, &revision, &commit, path, entries).await;
@@ -193,7 +201,7 @@ impl InputReader<'_> {
             InputProblem::Commit(reason) => {
                 elsewhere(format!("Repository {} at {revision}: {reason}", git_ref.repository))
             }
-            other @ (InputProblem::Elsewhere(_) | InputProblem::Retry(_)) => other,
+            other @ (InputProblem::Elsewhere(_) | InputProblem::Away(_) | InputProblem::Retry(_)) => other,
         })?;
         pinned.record.url = Some(fleet_git::redact_url(&url));
         Ok(pinned)
@@ -207,11 +215,12 @@ impl InputReader<'_> {
     ) -> Result<ResolvedInput, InputProblem> {
         let elsewhere = InputProblem::Elsewhere;
         let base = self.repositories.url(repository, InputKind::Http).map_err(elsewhere)?;
-        let about = |reason: String| elsewhere(format!("Repository {repository}: {reason}"));
-        let url = file_url(base, suffix).map_err(about)?;
-        let WebFile { content, digest } = self.web.get(&url).await.map_err(about)?;
+        let about = |reason: String| format!("Repository {repository}: {reason}");
+        let url = file_url(base, suffix).map_err(|reason| elsewhere(about(reason)))?;
+        let WebFile { content, digest } =
+            self.web.get(&url).await.map_err(|reason| InputProblem::Away(about(reason)))?;
         let file = PinnedFile { path: "content".to_owned(), mode: 0o644, content };
-        let tree = PinnedTree::new(vec![file]).map_err(|problem| about(problem.to_string()))?;
+        let tree = PinnedTree::new(vec![file]).map_err(|problem| elsewhere(about(problem.to_string())))?;
         let record = PinnedInput {
             provider: provider.name.clone(),
             kind: InputKind::Http,

@@ -169,8 +169,8 @@ fn a_file_of_a_web_server_is_followed_and_stays_while_the_server_is_away() {
 
     // Written again with the same contents: another date, and nothing happens, with validators and without.
     server.write("kiosk-1.conf", "one\n").unwrap();
-    two_more_looks(&server, "GET /kiosk-1.conf");
-    two_more_looks(&server, "GET /plain/kiosk-1.conf");
+    two_more_looks(&server, " /kiosk-1.conf ");
+    two_more_looks(&server, " /plain/kiosk-1.conf ");
     assert_eq!(versions(&there), "gate-1 1\nkiosk-1 1");
     assert_eq!(there.sql("select count(*) from desired.fleet_revisions"), revisions);
 
@@ -178,7 +178,7 @@ fn a_file_of_a_web_server_is_followed_and_stays_while_the_server_is_away() {
     server.write("kiosk-1.conf", "two\n").unwrap();
     one.wait_file("/etc/web.conf", "two\n");
     gate.wait_file("/etc/web.conf", "two\n");
-    two_more_looks(&server, "GET /kiosk-1.conf");
+    two_more_looks(&server, " /kiosk-1.conf ");
     assert_eq!(versions(&there), "gate-1 2\nkiosk-1 2");
     assert_eq!(
         there.sql("select count(*) from desired.fleet_revisions"),
