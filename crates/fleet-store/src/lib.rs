@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod fleets;
 mod holds;
+mod http_files;
 mod input_values;
 mod inventory;
 mod lease;
@@ -60,6 +61,7 @@ pub use fleets::{
     record_dependency, replace_fleets, source_dependencies, source_has_problems,
 };
 pub use holds::{HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, decide_hold, lock_hold, record_hold};
+pub use http_files::{HttpFile, http_file, record_http_file};
 pub use input_values::{InputValueRow, input_values, settle_input_values, want_input_values};
 pub use inventory::{
     DeviceManifest, EnrolledDevice, Presence, count_known_devices, device_manifests, enrolled_devices,

@@ -31,6 +31,7 @@ static PROJECTIONS: [Projection; 2] = [
             "file_trees",
             "fleet_revisions",
             "fleets",
+            "http_files",
             "input_values",
             "manifests",
             "plans",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fleet_fetch::HttpOptions;
 use fleet_git::{GitError, Remote};
 use fleet_model::OrgId;
 use fleet_store::SourceDefinition;
@@ -31,6 +32,8 @@ pub struct SyncerConfig {
     pub max_mirror_bytes: u64,
     /// How long what left Git stays in force where no SyncPolicy says it.
     pub deletion_grace: Duration,
+    /// How often a web server is asked for a file; drawn from ± 20 %.
+    pub http_poll_interval: Duration,
     /// Life of a management certificate.
     pub device_certificate_lifetime: Duration,
     /// Forges that are told what becomes of commits.
@@ -54,5 +57,10 @@ impl SyncerConfig {
     /// `AuthFailed` when there is no such credential, or the URL does not lie below its prefix.
     pub fn remote_with(&self, url: &str, credential: &str) -> Result<Remote, GitError> {
         self.credentials.remote_with(url, credential)
+    }
+
+    /// What is needed to read a file of a web server: the same credentials as for Git over HTTPS there.
+    pub(crate) fn http_options(&self, url: &str) -> HttpOptions {
+        self.credentials.http_options(url)
     }
 }

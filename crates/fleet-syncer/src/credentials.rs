@@ -4,7 +4,8 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use fleet_git::{GitError, GitErrorKind, HttpsOptions, Remote, SshOptions, redact_url};
+use fleet_fetch::{ClientIdentity, HttpAuth, HttpOptions};
+use fleet_git::{GitError, GitErrorKind, HttpsOptions, Remote, RemoteAuth, SshOptions, redact_url};
 
 /// How to be let in at the hosts below a URL prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,11 @@ impl GitCredentials {
         longest(&self.current(), url).map_or_else(|| Remote::anonymous(url), |c| c.remote(url))
     }
 
+    /// What is needed to read a file of a web server at `url`.
+    pub(crate) fn http_options(&self, url: &str) -> HttpOptions {
+        longest(&self.current(), url).map_or_else(HttpOptions::default, |credential| http_options(&credential.https))
+    }
+
     /// The prefix whose credential is used for `url`; empty when there is none.
     pub(crate) fn prefix(&self, url: &str) -> String {
         longest(&self.current(), url).map_or_else(String::new, |c| c.url_prefix.clone())
@@ -83,6 +89,32 @@ impl GitCredentials {
 
 fn longest<'a>(credentials: &'a [GitCredential], url: &str) -> Option<&'a GitCredential> {
     credentials.iter().filter(|credential| credential.covers(url)).max_by_key(|credential| credential.url_prefix.len())
+}
+
+fn http_options(https: &HttpsOptions) -> HttpOptions {
+    let auth = match &https.auth {
+        RemoteAuth::Anonymous => HttpAuth::Anonymous,
+        RemoteAuth::Basic { username, password } => {
+            HttpAuth::Basic { username: username.clone(), password: password.expose().into() }
+        }
+        RemoteAuth::Bearer { token } => HttpAuth::Bearer { token: token.expose().into() },
+    };
+    let client_identity = https.client_certificate.as_ref().map(|client| ClientIdentity {
+        certificate_pem: client.certificate_pem.clone(),
+        key_pem: client.key_pem.expose().into(),
+    });
+    let proxy = https.proxy.as_deref().map(|url| match &https.proxy_password {
+        Some(password) => with_password(url, password.expose()),
+        None => url.to_owned(),
+    });
+    HttpOptions { auth, ca_pem: https.ca_pem.clone(), client_identity, skip_verify: https.skip_verify, proxy }
+}
+
+/// A URL `http://user@host` with the user's password.
+fn with_password(url: &str, password: &str) -> String {
+    let Some((user, host)) = url.rsplit_once('@') else { return url.to_owned() };
+    let escaped: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    format!("{user}:{escaped}@{host}")
 }
 
 impl GitCredential {

@@ -181,7 +181,7 @@ async fn make_revision<E: std::fmt::Display>(
             let pointer = format!("{at}/config/{index}/gitRef/path");
             return Ok(Made::Finding(Box::new(finding_at(placed, codes::UNUSABLE_INPUT, &pointer, reason, None))));
         }
-        Err((_, InputProblem::Elsewhere(reason))) => return Ok(Made::Problem(reason)),
+        Err((_, InputProblem::Elsewhere(reason) | InputProblem::Away(reason))) => return Ok(Made::Problem(reason)),
         Err((_, InputProblem::Retry(error))) => return Err(BuildError::Retry(error)),
     };
     let mut pinned = PinnedInputs::new();
@@ -209,6 +209,11 @@ async fn make_revision<E: std::fmt::Display>(
 }
 
 impl Desired {
+    /// Whether files of web servers are part of it.
+    pub(crate) fn uses_web(&self) -> bool {
+        self.revisions.iter().flat_map(|row| &row.inputs).any(|input| input.kind == InputKind::Http)
+    }
+
     /// Keeps what was made; returns the revision's name and the problem, of which at most one is there.
     fn take(
         &mut self,

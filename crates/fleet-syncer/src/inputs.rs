@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleet_git::{ObjectId, WorkerPool};
+use fleet_git::{GitErrorKind, ObjectId, WorkerPool};
 use fleet_model::{CommitId, ConfigProvider, ConfigSource, DeviceSpec, Digest, GitRef, LabelSelector, SELF_REPOSITORY};
 use fleet_render::{InputValue, PinnedFile, PinnedTree, literal_prefix, tree_digest};
 use fleet_store::{InputKind, PinnedInput};
@@ -15,6 +15,7 @@ use crate::pins::{Asked, LastPins};
 use crate::repositories::Repositories;
 use crate::snapshot::{Entry, Mirror, Snapshot, is_at_or_below, is_regular};
 use crate::values::{Subjects, value_of};
+use crate::web::{WebFile, WebFiles, file_url};
 
 /// The largest file in a config directory.
 const MAX_BLOB_BYTES: u64 = 8 << 20;
@@ -49,8 +50,10 @@ pub(crate) struct Inputs {
 pub(crate) enum InputProblem {
     /// The commit itself is wrong: it is refused.
     Commit(String),
-    /// Another repository is wrong or away: the fleet stays at its last revision.
+    /// Another repository is wrong: the fleet stays at its last revision.
     Elsewhere(String),
+    /// Another repository is away, and nothing of it is pinned: the fleet stays at its last revision.
+    Away(String),
     /// Our own worker failed: try again later.
     Retry(fleet_git::GitError),
 }
@@ -66,6 +69,8 @@ pub(crate) struct InputReader<'a> {
     pub(crate) snapshot: &'a Snapshot,
     /// Repositories named by manifests.
     pub(crate) dependencies: &'a Dependencies,
+    /// Files of web servers.
+    pub(crate) web: &'a WebFiles,
     /// Where those lie, by name.
     pub(crate) repositories: &'a Repositories,
     /// The devices that placeholders are evaluated for.
@@ -74,6 +79,8 @@ pub(crate) struct InputReader<'a> {
     pub(crate) last: &'a LastPins,
     /// Contents that were read before; grows.
     pub(crate) contents: &'a mut ContentCache,
+    /// Nothing is read from elsewhere: what is in force has to do. So it is for commits that may be a stranger's.
+    pub(crate) only_in_force: bool,
     /// Repositories that were looked at for this commit, by name and revision: one look serves all fleets.
     pub(crate) pinned: HashMap<(String, String), Result<Pinned, String>>,
 }
@@ -102,7 +109,7 @@ impl InputReader<'_> {
                     }
                     Ok(None) => {}
                     // Only the devices with this value are concerned.
-                    Err(InputProblem::Elsewhere(reason)) => {
+                    Err(InputProblem::Elsewhere(reason) | InputProblem::Away(reason)) => {
                         inputs.missing.push((provider.name.clone(), value, reason));
                     }
                     Err(problem @ (InputProblem::Commit(_) | InputProblem::Retry(_))) => return Err((index, problem)),
@@ -124,26 +131,45 @@ impl InputReader<'_> {
                 let path =
                     literal_prefix(&git_ref.path).map_err(|problem| InputProblem::Commit(problem.to_string()))?;
                 let revision = git_ref.target_revision.clone().unwrap_or_default();
-                let resolved = self.resolve_git(provider, git_ref, &path).await;
+                let resolved = match self.not_in_force(&git_ref.repository, &revision) {
+                    Some(away) => Err(away),
+                    None => self.resolve_git(provider, git_ref, &path).await,
+                };
                 (InputKind::Git, git_ref.repository.clone(), revision, path, resolved)
             }
-            ConfigSource::HttpRef(_) | ConfigSource::SecretRef(_) => {
-                return Err(InputProblem::Elsewhere("only gitRef is carried out".to_owned()));
+            ConfigSource::HttpRef(http) => {
+                let suffix = http.suffix.clone().unwrap_or_default();
+                let resolved = match self.not_in_force(&http.repository, &suffix) {
+                    Some(away) => Err(away),
+                    None => self.resolve_http(provider, &http.repository, &suffix).await,
+                };
+                (InputKind::Http, http.repository.clone(), suffix, String::new(), resolved)
+            }
+            ConfigSource::SecretRef(_) => {
+                return Err(InputProblem::Elsewhere("the service has no access to secrets yet".to_owned()));
             }
         };
         let reason = match resolved {
-            Err(InputProblem::Elsewhere(reason)) => reason,
+            Err(InputProblem::Away(reason)) => reason,
             Ok(resolved) => return Ok(Some(resolved)),
-            Err(problem @ (InputProblem::Commit(_) | InputProblem::Retry(_))) => return Err(problem),
+            Err(problem @ (InputProblem::Commit(_) | InputProblem::Elsewhere(_) | InputProblem::Retry(_))) => {
+                return Err(problem);
+            }
         };
         let url = self.repositories.shown_url(&repository, kind);
         let (repository, revision, path) = (repository.as_str(), revision.as_str(), path.as_str());
         let asked = Asked { kind, repository, url: url.as_deref(), revision, path };
-        // Without a place to ask, it is the manifests that changed.
-        let last = if url.is_some() || kind == InputKind::Secret { self.last.find(&asked).await } else { None };
-        let Some((record, tree)) = last else { return Err(InputProblem::Elsewhere(reason)) };
-        warn!(repository, revision, reason, "What was pinned last stays in use");
+        let Some((record, tree)) = self.last.find(&asked).await else { return Err(InputProblem::Away(reason)) };
+        if !self.only_in_force {
+            warn!(repository, revision, reason, "What was pinned last stays in use");
+        }
         Ok(Some(ResolvedInput { record: PinnedInput { provider: provider.name.clone(), ..record.clone() }, tree }))
+    }
+
+    /// Why nothing is read there, where only what is in force may be used.
+    fn not_in_force(&self, repository: &str, revision: &str) -> Option<InputProblem> {
+        let closed = self.only_in_force && repository != SELF_REPOSITORY;
+        closed.then(|| InputProblem::Away(format!("Repository {repository} at {revision:?} is read after the merge")))
     }
 
     async fn resolve_git(
@@ -174,10 +200,16 @@ impl InputReader<'_> {
             let pinned = pinned.map_err(|error| format!("Repository {} at {revision}: {error}", git_ref.repository));
             self.pinned.insert(key.clone(), pinned);
         }
-        let Pinned { mirror, commit } = self.pinned[&key].clone().map_err(elsewhere)?;
+        let Pinned { mirror, commit } = self.pinned[&key].clone().map_err(InputProblem::Away)?;
         let place = Mirror { git: self.git, path: &mirror };
         let listed = place.git.list_tree(place.path, &commit, path).await;
-        let entries = listed.map_err(|e| elsewhere(format!("Repository {} at {revision}: {e}", git_ref.repository)))?;
+        let entries = listed.map_err(|error| {
+            let reason = format!("Repository {} at {revision}: {error}", git_ref.repository);
+            // What is in the commit is wrong, or the mirror lacks it and its host does not answer.
+            let wrong =
+                matches!(error.kind, GitErrorKind::PathMissing | GitErrorKind::NotUtf8Path | GitErrorKind::TooLarge);
+            if wrong { InputProblem::Elsewhere(reason) } else { InputProblem::Away(reason) }
+        })?;
         let entries =
             entries.into_iter().map(|entry| (entry.path, Entry { mode: entry.mode, oid: entry.oid })).collect();
         let pinned = self.pin(place, provider, &git_ref.repository, &revision, &commit, path, entries).await;
@@ -185,10 +217,38 @@ impl InputReader<'_> {
             InputProblem::Commit(reason) => {
                 elsewhere(format!("Repository {} at {revision}: {reason}", git_ref.repository))
             }
-            other @ (InputProblem::Elsewhere(_) | InputProblem::Retry(_)) => other,
+            other @ (InputProblem::Elsewhere(_) | InputProblem::Away(_) | InputProblem::Retry(_)) => other,
         })?;
         pinned.record.url = Some(fleet_git::redact_url(&url));
         Ok(pinned)
+    }
+
+    async fn resolve_http(
+        &self,
+        provider: &ConfigProvider,
+        repository: &str,
+        suffix: &str,
+    ) -> Result<ResolvedInput, InputProblem> {
+        let elsewhere = InputProblem::Elsewhere;
+        let base = self.repositories.url(repository, InputKind::Http).map_err(elsewhere)?;
+        let about = |reason: String| format!("Repository {repository}: {reason}");
+        let url = file_url(base, suffix).map_err(|reason| elsewhere(about(reason)))?;
+        let WebFile { content, digest } =
+            self.web.get(&url).await.map_err(|reason| InputProblem::Away(about(reason)))?;
+        let file = PinnedFile { path: "content".to_owned(), mode: 0o644, content };
+        let tree = PinnedTree::new(vec![file]).map_err(|problem| elsewhere(about(problem.to_string())))?;
+        let record = PinnedInput {
+            provider: provider.name.clone(),
+            kind: InputKind::Http,
+            value: None,
+            repository: repository.to_owned(),
+            url: self.repositories.shown_url(repository, InputKind::Http),
+            revision: suffix.to_owned(),
+            commit: digest.hex(),
+            path: String::new(),
+            tree: tree_digest(&tree),
+        };
+        Ok(ResolvedInput { record, tree })
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is one column of what is kept")]

@@ -16,6 +16,7 @@ use crate::mirrors::Mirrors;
 use crate::outbox::Outbox;
 use crate::revisions::RevisionCache;
 use crate::source::Shared;
+use crate::web::WebFiles;
 use crate::work::work;
 
 /// How long a lease holds without being renewed. With the pause between tries it is the longest that nobody applies commits
@@ -49,6 +50,7 @@ impl Syncer {
         let mirrors = Arc::new(Mirrors::new(Arc::clone(&config), metrics.clone()));
         let dependencies =
             Dependencies::new(Arc::clone(&config), store.clone(), Arc::clone(&clock), Arc::clone(&mirrors));
+        let web = WebFiles::new(Arc::clone(&config), store.clone(), Arc::clone(&clock));
         let cache = RevisionCache::default();
         let turn = tokio::sync::Mutex::new(());
         let outbox = Outbox::new(&config.forges);
@@ -60,6 +62,7 @@ impl Syncer {
             cache,
             mirrors,
             dependencies,
+            web,
             metrics,
             polls: crate::poll_notes::PollNotes::default(),
             turn,

@@ -34,6 +34,7 @@ mod source;
 mod tombstones;
 mod values;
 mod watch;
+mod web;
 mod work;
 
 pub use apply::Applied;

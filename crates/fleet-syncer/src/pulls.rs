@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use fleet_forge::{ForgeError, ForgeErrorKind, Pull, StatusState, comment_mark};
 use fleet_git::GitError;
 use fleet_lint::{TreeReport, check_tree, codes, has_errors};
-use fleet_model::{CommitId, ConfigSource, DeviceSpec, Diagnostic, Digest, Kind, Manifest};
+use fleet_model::{CommitId, Diagnostic, Digest, Kind, Manifest};
 use fleet_render::plan::Plan;
 use fleet_runtime::{CancellationToken, ErrorChain};
 use fleet_store::{
     Lease, SourceDefinition, SourceRow, StoreError, Ts, list_fleets, list_sources, manifest_documents,
-    manifests_elsewhere, source_dependencies, stored_manifests,
+    manifests_elsewhere, stored_manifests,
 };
 use tracing::{debug, info, warn};
 
@@ -26,9 +26,12 @@ use crate::hold::rules_in_force;
 use crate::inputs::{ContentCache, InputReader};
 use crate::lint_config::LintConfigs;
 use crate::outbox::{ForgeConfig, LINT, PLAN, Topic, linted, put, sentence};
+use crate::pins::LastPins;
 use crate::planning::{Planner, blocking};
+use crate::repositories::Repositories;
 use crate::snapshot::{Mirror, Snapshot};
 use crate::source::Shared;
+use crate::values::{Subjects, any_value, device_labels};
 
 mod comment;
 
@@ -198,9 +201,11 @@ async fn preview(
     let snapshot = Snapshot::read(mirror, &pull.head, &definition.path, None).await?;
     let mut configs = LintConfigs::default();
     let own = configs.of_snapshot(mirror, &snapshot).await?;
-    let source_mirror = shared.config.source_mirror(definition);
-    let judge =
-        configs.of_commit(Mirror { git, path: &source_mirror }, applied).await?.unwrap_or_else(|| Arc::clone(&own));
+    let source_mirror = shared.mirrors.of(&definition.url, &definition.revision);
+    let in_use = source_mirror.in_use();
+    let place = Mirror { git, path: source_mirror.path() };
+    let judge = configs.of_commit(place, applied).await?.unwrap_or_else(|| Arc::clone(&own));
+    drop(in_use);
     let (files, paths) = (snapshot.files(), snapshot.all_paths());
     let report = blocking("checking", move || check_tree(&files, Some(&paths), &judge.0)).await?;
     let mut diagnostics: Vec<Diagnostic> = own.1.iter().chain(&report.diagnostics).cloned().collect();
@@ -232,65 +237,41 @@ async fn build(
     snapshot: &Snapshot,
     mirror: Mirror<'_>,
 ) -> Result<Result<Desired, Vec<Diagnostic>>, PullError> {
-    let (org, local) = (shared.config.org, shared.config.allow_local_repositories);
+    let (org, local, name) = (shared.config.org, shared.config.allow_local_repositories, definition.name.as_str());
+    let own = || report.manifests.iter().map(fleet_lint::PlacedManifest::manifest);
     let mut transaction = shared.store.begin().await?;
     let stored = manifest_documents(&mut transaction, org, Kind::Repository, None).await?;
-    let used = source_dependencies(&mut transaction, org, &definition.name).await?;
+    let subjects = match any_value(own()) {
+        true => Subjects::read(&mut transaction, org, name, device_labels(own())).await?,
+        false => Subjects::nobody(&mut transaction, org, name).await?,
+    };
     drop(transaction);
+    let last = LastPins::read(&shared.store, org, name).await?;
     let stored: Vec<Manifest> =
         stored.into_iter().filter_map(|one| Manifest::from_document(Kind::Repository, one.document).ok()).collect();
-    let mut repositories = desired::repository_urls(stored.iter(), local);
-    let own = desired::repository_urls(report.manifests.iter().map(fleet_lint::PlacedManifest::manifest), local);
-    for (name, url) in own {
-        if repositories.get(&name) != Some(&url) {
-            let reason =
-                format!("Repository {name} is new or another in this pull request: it is read after the merge");
-            repositories.insert(name, Err(reason));
-        }
-    }
-    let in_force: HashSet<(String, String)> = used.into_iter().map(|(name, revision, _)| (name, revision)).collect();
-    let asked = report.manifests.iter().filter_map(|placed| spec(placed.manifest())).flat_map(references);
-    let pinned = asked.filter(|pair| !in_force.contains(pair)).map(|pair| {
-        let reason =
-            format!("Repository {} at {} is new in this pull request: it is read after the merge", pair.0, pair.1);
-        (pair, Err(reason))
-    });
+    let mut repositories = Repositories::default();
+    repositories.add(stored.iter(), local);
+    // A Repository that is another here has nothing in force.
+    repositories.add(own(), local);
     let mut contents = ContentCache::new();
     let mut reader = InputReader {
         git: &shared.git,
         mirror,
         snapshot,
         dependencies: &shared.dependencies,
+        web: &shared.web,
         repositories: &repositories,
+        subjects: &subjects,
+        last: &last,
         contents: &mut contents,
-        pinned: pinned.collect(),
+        only_in_force: true,
+        pinned: HashMap::new(),
     };
     match desired::build(report, &definition.name, &mut reader).await {
         Ok(desired) => Ok(Ok(desired)),
         Err(BuildError::Refused(findings)) => Ok(Err(findings)),
         Err(BuildError::Retry(error)) => Err(error.into()),
     }
-}
-
-fn spec(manifest: &Manifest) -> Option<&DeviceSpec> {
-    match manifest {
-        Manifest::Fleet(fleet) => Some(&fleet.spec.template.spec),
-        Manifest::Device(device) => device.spec.as_ref(),
-        Manifest::Repository(_)
-        | Manifest::ResourceSync(_)
-        | Manifest::EnrollmentPolicy(_)
-        | Manifest::SyncPolicy(_) => None,
-    }
-}
-
-/// Repositories and revisions that a specification takes content from.
-fn references(spec: &DeviceSpec) -> impl Iterator<Item = (String, String)> {
-    spec.config.iter().flatten().filter_map(|provider| match &provider.source {
-        ConfigSource::GitRef(git_ref) => {
-            Some((git_ref.repository.clone(), git_ref.target_revision.clone().unwrap_or_default()))
-        }
-        ConfigSource::Inline(_) | ConfigSource::HttpRef(_) | ConfigSource::SecretRef(_) => None,
-    })
 }
 
 async fn plan(

@@ -9,8 +9,8 @@ use fleet_lint::{TreeReport, check_tree, codes, has_errors};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, Manifest};
 use fleet_runtime::Clock;
 use fleet_store::{
-    Lease, NewEvent, Observation, PinnedInput, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, clear_hold,
-    input_values, manifest_documents, record_commit, record_event, record_observation, source_dependencies,
+    InputKind, Lease, NewEvent, Observation, PinnedInput, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict,
+    clear_hold, input_values, manifest_documents, record_commit, record_event, record_observation, source_dependencies,
     source_has_problems,
 };
 use jiff::Timestamp;
@@ -38,6 +38,7 @@ use crate::repositories::Repositories;
 use crate::revisions::RevisionCache;
 use crate::snapshot::{Mirror, Snapshot, is_about_the_commit};
 use crate::values::{Subjects, any_value, device_labels};
+use crate::web::{WebFiles, file_url};
 
 /// The most findings that are kept of one commit.
 const MAX_DIAGNOSTICS: usize = 500;
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) cache: RevisionCache,
     pub(crate) mirrors: Arc<Mirrors>,
     pub(crate) dependencies: Dependencies,
+    pub(crate) web: WebFiles,
     pub(crate) metrics: SyncerMetrics,
     pub(crate) polls: PollNotes,
     /// Held by whoever writes desired state.
@@ -143,6 +145,8 @@ pub(crate) struct Source {
     quarantine: Quarantine,
     /// Its ResourceSync left Git.
     leaving: bool,
+    /// Files of web servers have a pace of their own.
+    uses_web: bool,
 }
 
 /// A commit without errors in it, and what is known of it.
@@ -185,6 +189,7 @@ impl Source {
             behind: None,
             quarantine: Quarantine::default(),
             leaving: row.leaving,
+            uses_web: false,
         }
     }
 
@@ -464,9 +469,11 @@ impl Source {
 
     /// Whether another repository that this source's objects use has moved, or some object still waits for one.
     async fn outside_changed(&mut self) -> Result<bool, StoreError> {
-        let (shared, org, name) = (Arc::clone(&self.shared), self.shared.config.org, &self.definition.name);
+        let (shared, org, name) = (Arc::clone(&self.shared), self.shared.config.org, self.definition.name.clone());
+        let name = name.as_str();
         let mut transaction = shared.store.begin().await?;
         let used = source_dependencies(&mut transaction, org, name).await?;
+        self.uses_web = used.iter().any(|input| input.kind == InputKind::Http);
         if !self.only_waits && source_has_problems(&mut transaction, org, name).await? {
             return Ok(true);
         }
@@ -482,7 +489,15 @@ impl Source {
         for PinnedInput { repository, revision, commit, kind, .. } in used {
             // It was redefined or removed: find out what that means for the fleets.
             let Ok(url) = repositories.url(&repository, kind) else { return Ok(true) };
-            if shared.dependencies.moved(&shared.git, &repository, url, &revision, &commit).await {
+            let moved = match kind {
+                InputKind::Git => shared.dependencies.moved(&shared.git, &repository, url, &revision, &commit).await,
+                InputKind::Http => match file_url(url, &revision) {
+                    Ok(url) => shared.web.moved(&url, &commit).await,
+                    Err(_) => true,
+                },
+                InputKind::Secret => false,
+            };
+            if moved {
                 return Ok(true);
             }
         }
@@ -529,10 +544,12 @@ impl Source {
             mirror,
             snapshot,
             dependencies: &shared.dependencies,
+            web: &shared.web,
             repositories: &repositories,
             subjects: &subjects,
             last: &last,
             contents: &mut self.contents,
+            only_in_force: false,
             pinned: HashMap::new(),
         };
         match desired::build(report, name, &mut reader).await {
@@ -606,6 +623,7 @@ impl Source {
                 self.applied = Some(commit);
                 self.conditions = after;
                 self.only_waits = desired.problems == 0;
+                self.uses_web = desired.uses_web();
                 self.refused = None;
                 self.held = None;
                 self.stale = false;

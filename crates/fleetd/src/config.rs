@@ -43,6 +43,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// How Git is read.
     pub git: GitConfig,
+    /// How often a web server is asked for a file that manifests take.
+    pub http_poll_interval: Duration,
     /// How long certificates live.
     pub certificates: CertificateConfig,
     /// Where desired state comes from.

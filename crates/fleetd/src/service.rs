@@ -252,6 +252,7 @@ impl Parts<'_> {
             max_mirror_bytes: self.config.git.max_mirror_bytes,
             poll_interval: self.config.git.poll_interval,
             deletion_grace: self.config.git.deletion_grace,
+            http_poll_interval: self.config.http_poll_interval,
             device_certificate_lifetime: self.config.certificates.device,
             forges: self.config.forges.clone(),
         };

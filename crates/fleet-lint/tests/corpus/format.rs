@@ -106,7 +106,7 @@ spec:
         «SB0401»catalogItemRef: {catalog: acme, item: os, version: 1.0.0, channel: stable}
       config:
         - name: web
-          «SB0401»httpRef:
+          httpRef:
             repository: web
             suffix: /{{ .metadata.name }}?x=1
             filePath: /etc/web.conf
@@ -270,7 +270,7 @@ fn what_waits_says_so_and_what_has_no_effect_does_not_wait() {
     assert_eq!(
         waits(WAITS).as_deref(),
         Some(
-            "this version of the service cannot carry out `spec.rolloutPolicy` and 4 other fields yet; the fleet keeps what it has"
+            "this version of the service cannot carry out `spec.rolloutPolicy` and `spec.template.spec.os.catalogItemRef` and `spec.template.spec.config[1].secretRef` yet; the fleet keeps what it has"
         )
     );
     assert_eq!(

@@ -44,7 +44,7 @@ pub(super) struct Provider {
 #[derive(Clone)]
 pub(super) enum Source {
     Inline(Vec<InlineFile>),
-    Pinned(PinnedPlan),
+    Pinned(Box<PinnedPlan>),
 }
 
 #[derive(Clone)]
@@ -265,7 +265,7 @@ impl At<'_> {
     ) -> Result<Source, RenderError> {
         let field = lands.value_field();
         let plan = PinnedPlan::new(lands, source, from, self.dialect, trees);
-        plan.map(Source::Pinned).map_err(|problem| self.place(field).fails(problem))
+        plan.map(|plan| Source::Pinned(Box::new(plan))).map_err(|problem| self.place(field).fails(problem))
     }
 }
 

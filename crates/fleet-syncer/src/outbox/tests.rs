@@ -66,6 +66,7 @@ impl World {
             allow_local_repositories: false,
             poll_interval: ttl,
             max_mirror_bytes: u64::MAX,
+            http_poll_interval: Duration::from_secs(60),
             deletion_grace: Duration::ZERO,
             device_certificate_lifetime: ttl,
             forges: vec![
@@ -86,7 +87,8 @@ impl World {
             git: WorkerPool::new(WorkerCommand::new("/nonexistent", arguments), Limits::default()),
             clock: clock.clone(),
             cache: RevisionCache::default(),
-            dependencies: Dependencies::new(Arc::clone(&config), store, clock, Arc::clone(&mirrors)),
+            dependencies: Dependencies::new(Arc::clone(&config), store.clone(), clock.clone(), Arc::clone(&mirrors)),
+            web: crate::web::WebFiles::new(Arc::clone(&config), store, clock),
             mirrors,
             polls: crate::poll_notes::PollNotes::default(),
             metrics: SyncerMetrics::default(),

@@ -30,6 +30,7 @@ use crate::repositories::Repositories;
 use crate::snapshot::{Mirror, Snapshot};
 use crate::tombstones::{Ended, end_graces};
 use crate::values::Subjects;
+use crate::web::WebFiles;
 
 pub(crate) const ORG: OrgId = OrgId::DEFAULT;
 
@@ -40,6 +41,7 @@ pub(crate) struct World {
     lease: Lease,
     git: WorkerPool,
     dependencies: Dependencies,
+    web: WebFiles,
     cache: RevisionCache,
     turn: tokio::sync::Mutex<()>,
     outbox: Outbox,
@@ -70,6 +72,7 @@ impl World {
             poll_interval: ttl,
             max_mirror_bytes: u64::MAX,
             deletion_grace: Duration::ZERO,
+            http_poll_interval: Duration::from_secs(60),
             device_certificate_lifetime: ttl,
             forges: Vec::new(),
         });
@@ -78,8 +81,9 @@ impl World {
             git: WorkerPool::new(WorkerCommand::new("/nonexistent", arguments), Limits::default()),
             dependencies: {
                 let mirrors = Arc::new(Mirrors::new(Arc::clone(&config), SyncerMetrics::default()));
-                Dependencies::new(config, store.clone(), Arc::new(SystemClock), mirrors)
+                Dependencies::new(Arc::clone(&config), store.clone(), Arc::new(SystemClock), mirrors)
             },
+            web: WebFiles::new(config, store.clone(), Arc::new(SystemClock)),
             store,
             lease,
             cache: RevisionCache::default(),
@@ -120,10 +124,12 @@ impl World {
             mirror: Mirror { git: &self.git, path: Path::new("/nonexistent") },
             snapshot: &snapshot,
             dependencies: &self.dependencies,
+            web: &self.web,
             repositories: &Repositories::default(),
             subjects: &Subjects::default(),
             last: &LastPins::default(),
             contents: &mut contents,
+            only_in_force: false,
             pinned: HashMap::new(),
         };
         desired::build(&report, source, &mut reader).await.unwrap()

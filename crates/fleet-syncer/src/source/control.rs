@@ -36,11 +36,15 @@ impl Source {
         !self.stale && self.quiet_since.is_some_and(|since| (0..QUIET_SECONDS).contains(&(now - since.as_second())))
     }
 
-    /// How long the source may be left alone: until its suspension ends.
+    /// How long the source may be left alone: until its suspension ends, or a web server is asked again.
     pub(crate) fn rest(&self) -> Option<Duration> {
-        let left = self.suspended_until?.as_second() - self.shared.clock.now().as_second();
-        // The end has passed for sure when it is looked at.
-        Some(Duration::from_secs(u64::try_from(left).unwrap_or(0) + 1))
+        let web = self.uses_web.then(|| self.shared.config.http_poll_interval);
+        let suspended = self.suspended_until.map(|until| {
+            let left = until.as_second() - self.shared.clock.now().as_second();
+            // The end has passed for sure when it is looked at.
+            Duration::from_secs(u64::try_from(left).unwrap_or(0) + 1)
+        });
+        web.into_iter().chain(suspended).min()
     }
 
     /// Whether the commit was found to wait for a person a moment ago.

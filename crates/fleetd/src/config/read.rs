@@ -102,6 +102,9 @@ fn read(mut root: Fields, file: &Path, environment: &dyn Fn(&str) -> Option<Stri
     metrics.finish();
     let auth = read_auth(root.section("auth"), beside);
     let git = read_git(root.section("git"), beside, environment);
+    let mut http = root.section("http");
+    let http_poll_interval = http.duration("pollInterval", Duration::from_secs(1), Duration::from_secs(DAY));
+    http.finish();
     let certificates = read_certificates(root.section("certificates"));
     let sources = read_sources(&mut root);
     let webhooks = read_webhooks(&mut root, beside, environment);
@@ -117,6 +120,7 @@ fn read(mut root: Fields, file: &Path, environment: &dyn Fn(&str) -> Option<Stri
         metrics_address,
         auth,
         git,
+        http_poll_interval: http_poll_interval.unwrap_or(Duration::from_secs(60)),
         certificates,
         sources,
         webhooks,

@@ -9,3 +9,16 @@ create table desired.input_values (
     reason text,
     primary key (org_id, fleet, provider, value)
 );
+
+-- Files of web servers that manifests take, as seen last.
+create table desired.http_files (
+    org_id uuid not null,
+    url text not null,
+    etag text,
+    last_modified text,
+    -- Of the contents, which lie in desired.blobs once a revision has them.
+    digest bytea,
+    last_polled_at timestamptz not null,
+    error text,
+    primary key (org_id, url)
+);
