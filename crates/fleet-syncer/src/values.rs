@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use fleet_model::{ConfigProvider, LabelSelector, Labels, Manifest, OrgId};
 use fleet_render::ownership::labels_in_force;
 use fleet_render::{InputValue, MAX_VALUES, Subject, too_many_values};
-use fleet_store::{InputValueRow, PgConnection, Presence, StoreError, device_manifests, enrolled_devices, input_values};
+use fleet_store::{
+    InputValueRow, PgConnection, Presence, StoreError, device_manifests, enrolled_devices, input_values,
+};
 
 /// The devices that are known, by name with their labels in force, and what is known to be missing for them.
 #[derive(Debug, Default)]
