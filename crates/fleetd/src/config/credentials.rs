@@ -112,7 +112,6 @@ struct Labels {
     ssh_key: &'static str,
     known_hosts: &'static str,
     proxy: &'static str,
-    proxy_password: &'static str,
 }
 
 const IN_YAML: Labels = Labels {
@@ -125,7 +124,6 @@ const IN_YAML: Labels = Labels {
     ssh_key: "privateKeyFile",
     known_hosts: "knownHostsFile",
     proxy: "proxyUrl",
-    proxy_password: "proxyPasswordFile",
 };
 
 const IN_DIRECTORY: Labels = Labels {
@@ -138,7 +136,6 @@ const IN_DIRECTORY: Labels = Labels {
     ssh_key: "ssh-privatekey",
     known_hosts: "known_hosts",
     proxy: "proxy-url",
-    proxy_password: "proxy-password",
 };
 
 fn read_item(mut item: Fields, beside: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Option<GitCredential> {
