@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ObjectMeta;
+use crate::{ObjectMeta, SyncTrust};
 
 /// Limits and trust of sources.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct SyncPolicySpec {
     /// is kept when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_grace_period: Option<String>,
+    /// Which commits must be signed, and by whom; none when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<SyncTrust>,
 }
 
 /// How much a commit may change. A limit that is not given has its default.
@@ -163,6 +166,7 @@ pub struct SyncRules {
     unmanaged_devices: Vec<Limit>,
     changed_devices_without_rollout: Vec<Limit>,
     forced_push: Option<ForcedPush>,
+    trust: Vec<SyncTrust>,
 }
 
 impl SyncRules {
@@ -178,10 +182,13 @@ impl SyncRules {
             named = true;
             rules.add(policy);
         }
+        let own = |(own, policy): &(bool, &SyncPolicySpec)| *own && policy.sources.is_none();
         if !named {
-            let own = |(own, policy): &(bool, &SyncPolicySpec)| *own && policy.sources.is_none();
-            policies.into_iter().filter(own).for_each(|(_, policy)| rules.add(policy));
+            policies.clone().into_iter().filter(own).for_each(|(_, policy)| rules.add(policy));
         }
+        // A policy elsewhere never takes the source's own demands of signatures away.
+        let counts = |pair: &(bool, &SyncPolicySpec)| pair.1.names(source) || own(pair);
+        rules.trust = policies.into_iter().filter(counts).filter_map(|(_, policy)| policy.trust.clone()).collect();
         rules
     }
 
@@ -222,6 +229,11 @@ impl SyncRules {
                 default.changed_devices_without_rollout,
             ),
         }
+    }
+
+    /// Which commits must be signed: each of them is in force.
+    pub fn trust(&self) -> &[SyncTrust] {
+        &self.trust
     }
 
     /// What becomes of a rewritten history.
@@ -287,5 +299,16 @@ mod tests {
             let three = [both[0], both[1], (false, &hold)];
             assert_eq!(SyncRules::of_source(Some("a"), three).forced_push(), ForcedPush::Hold);
         }
+    }
+
+    #[test]
+    fn every_policy_for_a_source_can_ask_for_signatures() {
+        let own = policy(r#"{"trust":{"signers":[],"rules":[{"signedBy":["a"]}]}}"#);
+        let naming = policy(r#"{"sources":["shops"],"limits":{},"trust":{"signers":[],"rules":[{"signedBy":["b"]}]}}"#);
+        let other = policy(r#"{"sources":["other"],"trust":{"signers":[],"rules":[{"signedBy":["c"]}]}}"#);
+        let rules = SyncRules::of_source(Some("shops"), [(true, &own), (false, &naming), (true, &other)]);
+        let sets: Vec<&str> = rules.trust().iter().map(|trust| trust.rules[0].signed_by[0].as_str()).collect();
+        assert_eq!(sets, ["a", "b"]);
+        assert!(SyncRules::of_source(Some("till"), [(false, &own), (false, &naming)]).trust().is_empty());
     }
 }

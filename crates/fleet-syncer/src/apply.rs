@@ -10,7 +10,7 @@ use fleet_store::{
     Channel, Lease, ManifestPlace, NewEvent, PgConnection, PlanRow, SourceDefinition, Store, StoreError, Ts, Verdict,
     clear_hold, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets,
     lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, orphaned_sources, put_source,
-    record_applied, record_commit, record_event, record_plan, remove_source, replace_fleets, replace_manifests,
+    record_applied, record_commit, record_event, record_plan, record_verified, remove_source, replace_fleets, replace_manifests,
     source_origin, stored_manifests, unsettled_sources,
 };
 use jiff::Timestamp;
@@ -24,6 +24,7 @@ use crate::laps::Laps;
 use crate::planning::{self, Planner};
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
 use crate::revisions::{Ready, RevisionCache, RevisionKey};
+use crate::trust::Vouched;
 
 mod scope;
 use scope::scope;
@@ -66,6 +67,8 @@ pub(crate) struct Application<'a> {
     pub(crate) now: String,
     /// Whether it rewrites history.
     pub(crate) rewritten: Option<&'a Rewritten>,
+    /// What is known of its signatures; `None` where no rule asked for any.
+    pub(crate) vouched: Option<&'a Vouched>,
     /// It was in force before desired state was dropped: the guard let it pass then.
     pub(crate) restores: bool,
     /// Warnings about it.
@@ -96,6 +99,8 @@ pub(crate) enum Outcome {
     Applied(Applied),
     /// It waits for a person; nothing changed.
     Held(Held),
+    /// This one of the commits lacks a signature; nothing changed.
+    Distrusted(usize),
 }
 
 /// Why nothing was applied.
@@ -182,6 +187,7 @@ async fn apply_in(
     let approved = match passage {
         Passage::Free { approved } => approved,
         Passage::Held(held) => return Ok((Outcome::Held(held), Fresh::new())),
+        Passage::Distrusted(at) => return Ok((Outcome::Distrusted(at), Fresh::new())),
     };
     store_contents(connection, desired).await?;
     let fresh = store_revisions(connection, org, desired).await?;
@@ -263,6 +269,7 @@ async fn apply_in(
     }
     record_applied(connection, org, definition, commit, *lint_commit, at, objects.len(), conditions, diagnostics)
         .await?;
+    record_verified(connection, org, source, commit).await?;
     laps.lap("records");
     if !application.restores {
         clear_hold(connection, org, source).await?;

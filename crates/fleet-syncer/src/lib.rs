@@ -23,6 +23,7 @@ mod reconcile;
 mod revisions;
 mod snapshot;
 mod source;
+mod trust;
 mod watch;
 mod work;
 

@@ -30,11 +30,13 @@ use crate::metrics::SyncerMetrics;
 use crate::planning::blocking;
 use crate::revisions::RevisionCache;
 use crate::snapshot::{Mirror, Snapshot};
+use crate::trust::Vouched;
 
 /// The most findings that are kept of one commit.
 const MAX_DIAGNOSTICS: usize = 500;
 
 mod control;
+mod trusted;
 
 /// What all sources share.
 #[derive(Debug)]
@@ -87,7 +89,7 @@ struct Refusal {
 #[derive(Debug, Clone)]
 enum Way {
     /// It is the newest one; with what it rewrites.
-    Forward(Option<Rewritten>),
+    Forward(Option<Rewritten>, Option<Vouched>),
     /// It was in force before desired state was dropped.
     Back,
 }
@@ -112,6 +114,8 @@ pub(crate) struct Source {
     /// Something outside the source's commit may have changed what it gives.
     stale: bool,
     noted_poll: Option<Timestamp>,
+    /// Which of the commits tried last lacks a signature.
+    distrusted: Option<usize>,
     /// The commit that waits for a person, and when that was found last.
     held: Option<(CommitId, Timestamp)>,
     /// When the suspension ends by itself.
@@ -148,6 +152,7 @@ impl Source {
             refused: None,
             stale: false,
             noted_poll: None,
+            distrusted: None,
             held: None,
             suspended_until: None,
             announcements: Announcements::default(),
@@ -262,13 +267,13 @@ impl Source {
             None => None,
         };
         // Desired state was dropped: first what was in force, whatever becomes of the newest commit.
-        if let Some(last) = lost.filter(|last| suspension.is_some() || *last != commit) {
+        if let Some(last) = lost.clone().filter(|last| suspension.is_some() || *last != commit) {
             self.restore(&last).await?;
         }
         if let Some(suspension) = &suspension {
             return self.stay(&commit, suspension).await;
         }
-        match self.take(&commit, Way::Forward(rewritten), &mut laps).await? {
+        match self.advance(&commit, lost.as_ref(), rewritten, &mut laps).await? {
             Ok(step) => Ok(step),
             Err(refusal) => self.refuse(commit, refusal).await,
         }
@@ -431,10 +436,11 @@ impl Source {
             turn: &shared.turn,
             now: shared.clock.now(),
         };
-        let (rewritten, restores) = match &way {
-            Way::Forward(rewritten) => (rewritten.as_ref(), false),
-            Way::Back => (None, true),
+        let (rewritten, vouched, restores) = match &way {
+            Way::Forward(rewritten, vouched) => (rewritten.as_ref(), vouched.as_ref(), false),
+            Way::Back => (None, None, true),
         };
+        trusted::tell_applied(&mut after, &commit, &way, &shared.clock.now_rfc3339());
         let application = Application {
             source: &self.definition,
             base: self.applied.as_ref(),
@@ -445,6 +451,7 @@ impl Source {
             conditions_before: &self.conditions,
             now: shared.clock.now_rfc3339(),
             rewritten,
+            vouched,
             restores,
             diagnostics: &diagnostics,
         };
@@ -454,6 +461,11 @@ impl Source {
                 self.snapshot = Some(snapshot);
                 self.held = Some((commit, shared.clock.now()));
                 self.refused = None;
+                return Ok(Ok(Step::Held));
+            }
+            Ok(Outcome::Distrusted(at)) => {
+                self.snapshot = Some(snapshot);
+                self.distrusted = Some(at);
                 return Ok(Ok(Step::Held));
             }
             Ok(Outcome::Applied(applied)) => {

@@ -38,7 +38,7 @@ fn held(commit: &CommitId, decision: Option<(&str, bool)>) -> HoldRow {
 
 fn ask(plan: &Plan, rules: &SyncRules, rewritten: Option<&Rewritten>, stored: Option<&HoldRow>) -> Judgement {
     let (digest, radius) = (plan.digest, &plan.radius);
-    judge(Question { commit: &id("2"), base: Some(&id("1")), digest, radius, along: &[], rules, rewritten, stored })
+    judge(Question { commit: &id("2"), base: Some(&id("1")), digest, radius, along: &[], rules, rewritten, violations: &[], stored })
 }
 
 fn hold(judgement: Judgement) -> Hold {
@@ -76,6 +76,7 @@ fn what_goes_along_is_told_when_that_is_too_much() {
             along: &along,
             rules: &none,
             rewritten: None,
+            violations: &[],
             stored: None,
         })
     };
@@ -134,6 +135,7 @@ fn a_rejected_commit_waits_for_a_newer_one() {
             along: &[],
             rules: &none,
             rewritten: None,
+            violations: &[],
             stored: Some(&rejected),
         })
     };
