@@ -161,3 +161,33 @@ fn a_rewritten_history_waits_unless_the_policy_says_to_follow() {
     assert_eq!(ask(&plan("x", 0), &follow, Some(&lost(1)), None), Judgement::Apply { approved: None, follows: true });
     assert_eq!(hold(ask(&plan("x", 2), &follow, Some(&lost(1)), None)).reason, HoldReason::BlastRadius);
 }
+
+#[test]
+fn a_missing_signature_holds_until_the_plan_is_approved() {
+    let (small, rules) = (plan("x", 0), SyncRules::default());
+    let violations =
+        [Violation { at: 0, reason: HoldReason::UnsignedCommit, sentence: "commit 2 breaks a rule".to_owned() }];
+    let ask = |stored: Option<&HoldRow>| {
+        let (commit, radius) = (&id("2"), &small.radius);
+        judge(Question {
+            commit,
+            base: Some(&id("1")),
+            digest: small.digest,
+            radius,
+            along: &[],
+            rules: &rules,
+            rewritten: None,
+            violations: &violations,
+            stored,
+        })
+    };
+    let found = hold(ask(None));
+    assert_eq!((found.reason, found.sentences[0].as_str()), (HoldReason::UnsignedCommit, "commit 2 breaks a rule"));
+    assert!(found.sentences[1].contains("approved"), "{:?}", found.sentences);
+    let approved = held(&id("2"), Some(("x", true)));
+    assert!(goes_ahead(ask(Some(&approved))));
+    let another = held(&id("2"), Some(("y", true)));
+    assert_eq!(hold(ask(Some(&another))).reason, HoldReason::PlanStale);
+    let elsewhere = held(&id("3"), Some(("x", true)));
+    assert_eq!(hold(ask(Some(&elsewhere))).reason, HoldReason::UnsignedCommit, "an approval is for one commit");
+}

@@ -13,4 +13,5 @@ mod holds;
 mod holds_durable;
 mod plans;
 mod repositories;
+mod trust;
 mod webhooks;
