@@ -11,7 +11,10 @@ pub(crate) fn signature(data: &[u8]) {
     let text = text(data);
     let (keys, commit) = text.split_once("\n%%\n").unwrap_or((&text, &text));
     let (signers, errors) = AllowedSigners::parse(keys);
-    assert!(errors.iter().all(|error| error.line >= 1 && error.line <= keys.lines().count()), "an error without a line");
+    assert!(
+        errors.iter().all(|error| error.line >= 1 && error.line <= keys.lines().count()),
+        "an error without a line"
+    );
     let parsed = SignedCommit::parse(commit.as_bytes());
     if let Ok(parsed) = &parsed {
         assert!(parsed.payload.len() <= commit.len(), "more was signed than there is");

@@ -10,8 +10,8 @@ use fleet_store::{
     Channel, Lease, ManifestPlace, NewEvent, PgConnection, PlanRow, SourceDefinition, Store, StoreError, Ts, Verdict,
     clear_hold, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets,
     lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, orphaned_sources, put_source,
-    record_applied, record_commit, record_event, record_plan, record_verified, remove_source, replace_fleets, replace_manifests,
-    source_origin, stored_manifests, unsettled_sources,
+    record_applied, record_commit, record_event, record_plan, record_verified, remove_source, replace_fleets,
+    replace_manifests, source_origin, stored_manifests, unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;

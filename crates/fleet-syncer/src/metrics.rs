@@ -15,6 +15,7 @@ pub struct SyncerMetrics {
     pub(crate) applied: Counter,
     pub(crate) refused: Counter,
     pub(crate) held: Counter,
+    pub(crate) distrusted: Counter,
     pub(crate) failures: Counter,
     pub(crate) new_versions: Counter,
     pub(crate) renders: Counter,
@@ -34,6 +35,8 @@ impl SyncerMetrics {
         counter("sync_commits_refused", "Looks at a source whose newest commit is refused", &metrics.refused);
         let help = "Looks at a source whose newest commit waits for a person";
         counter("sync_commits_held", help, &metrics.held);
+        let help = "Looks at a source that found a commit without a signature that a rule asks for";
+        counter("sync_commits_distrusted", help, &metrics.distrusted);
         counter("sync_failures", "Looks at a source that failed", &metrics.failures);
         counter("device_versions", "New rendered versions of devices", &metrics.new_versions);
         counter("renders", "Documents rendered; devices with the same inputs share one", &metrics.renders);

@@ -101,7 +101,9 @@ impl Range {
                     DenialKind::Unsigned => HoldReason::UnsignedCommit,
                     DenialKind::Untrusted => HoldReason::UntrustedSigner,
                 };
-                let because = effect.filter(|_| !covered).map(|effect| format!(", as the plan has the effect {}", effect.as_str()));
+                let because = effect
+                    .filter(|_| !covered)
+                    .map(|effect| format!(", as the plan has the effect {}", effect.as_str()));
                 let sentence = format!(
                     "commit {} ({}) breaks {}{}: {}",
                     commit.id.short(),
@@ -129,8 +131,7 @@ impl Range {
 
 /// Violations in sentences, and what to do about them.
 pub(crate) fn sentences(violations: &[Violation]) -> Vec<String> {
-    let mut told: Vec<String> =
-        violations.iter().take(MAX_TOLD).map(|violation| violation.sentence.clone()).collect();
+    let mut told: Vec<String> = violations.iter().take(MAX_TOLD).map(|violation| violation.sentence.clone()).collect();
     if violations.len() > MAX_TOLD {
         told.push("more commits break rules than are named here".to_owned());
     }

@@ -127,14 +127,16 @@ fn time(who: &[u8]) -> Option<i64> {
 mod tests {
     use super::*;
 
-    const PLAIN: &str = "tree 1\nparent 2\nauthor A <a@b> 1 +0000\ncommitter C <c@d> 1767225600 +0100\n\nhello\n gpgsig no\n";
+    const PLAIN: &str =
+        "tree 1\nparent 2\nauthor A <a@b> 1 +0000\ncommitter C <c@d> 1767225600 +0100\n\nhello\n gpgsig no\n";
 
     #[test]
     fn the_payload_is_the_commit_without_its_signature() {
         let plain = SignedCommit::parse(PLAIN.as_bytes()).unwrap();
         assert_eq!((plain.payload.as_slice(), plain.committed_at), (PLAIN.as_bytes(), 1_767_225_600));
         assert_eq!(plain.signature, None);
-        let header = "gpgsig -----BEGIN SSH SIGNATURE-----\n abc\n \n -----END SSH SIGNATURE-----\ngpgsig-sha256 x\n y\n";
+        let header =
+            "gpgsig -----BEGIN SSH SIGNATURE-----\n abc\n \n -----END SSH SIGNATURE-----\ngpgsig-sha256 x\n y\n";
         let signed = PLAIN.replacen("\n\n", &format!("\n{header}\n"), 1);
         let signed = SignedCommit::parse(signed.as_bytes()).unwrap();
         assert_eq!(signed.payload, plain.payload);
@@ -146,7 +148,9 @@ mod tests {
     fn two_signatures_and_a_missing_time_are_refused() {
         let twice = PLAIN.replacen("\n\n", "\ngpgsig a\ngpgsig b\n\n", 1);
         assert_eq!(SignedCommit::parse(twice.as_bytes()), Err(CommitError::TwoSignatures));
-        for bad in ["", "tree 1\n\ncommitter C <c@d> 1 +0000\n", "committer C <c@d> x +0\n", "committer C <c@d> -1 +0\n"] {
+        for bad in
+            ["", "tree 1\n\ncommitter C <c@d> 1 +0000\n", "committer C <c@d> x +0\n", "committer C <c@d> -1 +0\n"]
+        {
             assert_eq!(SignedCommit::parse(bad.as_bytes()), Err(CommitError::NoTime), "{bad:?}");
         }
         assert_eq!(SignedCommit::parse(&vec![b'x'; MAX_COMMIT + 1]), Err(CommitError::TooLarge));

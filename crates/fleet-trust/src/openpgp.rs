@@ -192,8 +192,12 @@ impl Part {
 fn parts(key: &SignedPublicKey) -> Vec<Part> {
     let primary = &key.primary_key;
     let created = |key: &dyn KeyDetails| i64::from(key.created_at().as_secs());
-    let mut statements: Vec<&Signature> =
-        key.details.direct_signatures.iter().filter(|sig| is(sig, SignatureType::Key) && sig.verify_key(primary).is_ok()).collect();
+    let mut statements: Vec<&Signature> = key
+        .details
+        .direct_signatures
+        .iter()
+        .filter(|sig| is(sig, SignatureType::Key) && sig.verify_key(primary).is_ok())
+        .collect();
     for user in &key.details.users {
         let valid: Vec<&Signature> = user
             .signatures

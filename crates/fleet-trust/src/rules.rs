@@ -166,7 +166,13 @@ impl Rule {
             ssh: AllowedSigners::parse(set.ssh.as_deref().unwrap_or_default()).0,
             openpgp: Certificates::parse(set.openpgp.as_deref().unwrap_or_default()).unwrap_or_default(),
         });
-        Self { effects: rule.effects.clone().unwrap_or_default(), sets: sets.collect(), told: told(rule), paths, covers_everything }
+        Self {
+            effects: rule.effects.clone().unwrap_or_default(),
+            sets: sets.collect(),
+            told: told(rule),
+            paths,
+            covers_everything,
+        }
     }
 }
 

@@ -83,7 +83,9 @@ impl AllowedSigners {
         }
         let known: Vec<&Signer> =
             self.signers.iter().filter(|signer| signer.key.key_data() == signature.public_key()).collect();
-        let Some(first) = known.first() else { return Err(format!("it is signed with the SSH key {print}, unknown there")) };
+        let Some(first) = known.first() else {
+            return Err(format!("it is signed with the SSH key {print}, unknown there"));
+        };
         if first.key.verify(NAMESPACE, payload, &signature).is_err() {
             return Err(format!("its SSH signature by {print} does not fit its content"));
         }
@@ -328,7 +330,9 @@ mod tests {
 
     #[test]
     fn patterns_match_whole_names() {
-        for (list, yes) in [("git", true), ("g?t", true), ("*", true), ("gi", false), ("gitx", false), ("*t,!git", false)] {
+        for (list, yes) in
+            [("git", true), ("g?t", true), ("*", true), ("gi", false), ("gitx", false), ("*t,!git", false)]
+        {
             assert_eq!(matches_list("git", list), yes, "{list}");
         }
     }

@@ -68,13 +68,15 @@ fn problems(set: &SignerSet) -> Vec<(Option<&'static str>, String)> {
     if let Some(text) = &set.openpgp
         && let Err(error) = Certificates::parse(text)
     {
-        found.push((Some("openpgp"), format!("the OpenPGP keys of the signers {:?} cannot be used: {error}", set.name)));
+        found
+            .push((Some("openpgp"), format!("the OpenPGP keys of the signers {:?} cannot be used: {error}", set.name)));
     }
     found
 }
 
 fn anybody(set: &SignerSet, now: i64) -> bool {
     let ssh = set.ssh.as_ref().is_some_and(|text| AllowedSigners::parse(text).0.any_from(now));
-    let openpgp = || Certificates::parse(set.openpgp.as_deref().unwrap_or_default()).is_ok_and(|keys| keys.any_from(now));
+    let openpgp =
+        || Certificates::parse(set.openpgp.as_deref().unwrap_or_default()).is_ok_and(|keys| keys.any_from(now));
     ssh || openpgp()
 }

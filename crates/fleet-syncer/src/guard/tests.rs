@@ -38,7 +38,17 @@ fn held(commit: &CommitId, decision: Option<(&str, bool)>) -> HoldRow {
 
 fn ask(plan: &Plan, rules: &SyncRules, rewritten: Option<&Rewritten>, stored: Option<&HoldRow>) -> Judgement {
     let (digest, radius) = (plan.digest, &plan.radius);
-    judge(Question { commit: &id("2"), base: Some(&id("1")), digest, radius, along: &[], rules, rewritten, violations: &[], stored })
+    judge(Question {
+        commit: &id("2"),
+        base: Some(&id("1")),
+        digest,
+        radius,
+        along: &[],
+        rules,
+        rewritten,
+        violations: &[],
+        stored,
+    })
 }
 
 fn hold(judgement: Judgement) -> Hold {

@@ -43,6 +43,7 @@ impl Source {
                 Part::Moved => {}
                 Part::Done(result) => return Ok(result),
                 Part::Stuck => {
+                    self.shared.metrics.distrusted.inc();
                     let vouched = Vouched { count: range.commits.len(), range, holds: true };
                     return self.take(tip, Way::Forward(rewritten, Some(vouched)), laps).await;
                 }
@@ -116,7 +117,8 @@ impl Source {
         let mirror = self.mirror.clone();
         let range = trust::judge(Mirror { git: &shared.git, path: &mirror }, base, tip, asked).await?;
         let valid = range.acceptable();
-        let newest = if valid == range.commits.len() { Some(tip) } else { valid.checked_sub(1).map(|at| &range.commits[at].id) };
+        let newest =
+            if valid == range.commits.len() { Some(tip) } else { valid.checked_sub(1).map(|at| &range.commits[at].id) };
         if let Some(newest) = newest.or(base) {
             self.note_verified(newest).await?;
         }
@@ -144,12 +146,7 @@ fn tell_verified(conditions: &mut Vec<Condition>, commit: &CommitId, range: &Ran
 }
 
 /// What is said of signatures once a commit is applied.
-pub(super) fn tell_applied(
-    conditions: &mut Vec<Condition>,
-    commit: &CommitId,
-    way: &Way,
-    now: &str,
-) {
+pub(super) fn tell_applied(conditions: &mut Vec<Condition>, commit: &CommitId, way: &Way, now: &str) {
     let Way::Forward(_, Some(vouched)) = way else { return };
     match vouched.holds {
         false if vouched.range.commits.is_empty() => {}

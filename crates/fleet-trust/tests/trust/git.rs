@@ -22,8 +22,13 @@ fn same_ssh(repo: &fleet_test::GitRepo, commit: &str, allowed: &str, expected: b
 #[test]
 fn ssh_signatures_get_the_verdicts_of_git() {
     let repo = repo();
-    let kinds: [&[&str]; 5] =
-        [&["ed25519"], &["ecdsa", "-b", "256"], &["ecdsa", "-b", "384"], &["ecdsa", "-b", "521"], &["rsa", "-b", "2048"]];
+    let kinds: [&[&str]; 5] = [
+        &["ed25519"],
+        &["ecdsa", "-b", "256"],
+        &["ecdsa", "-b", "384"],
+        &["ecdsa", "-b", "521"],
+        &["rsa", "-b", "2048"],
+    ];
     for (at, kind) in kinds.iter().enumerate() {
         let key = ssh_key(repo.scratch(), &format!("key{at}"), kind);
         let signed = commit_signed(&repo, key.to_str().unwrap(), "signed");
@@ -148,7 +153,15 @@ fn gpg_revoke_subkey(gpg: &Gpg, print: &str) {
     use std::io::Write as _;
     let mut child = std::process::Command::new("gpg")
         .args(["--homedir", gpg.home(), "--no-tty", "--command-fd", "0", "--status-fd", "2", "--expert"])
-        .args(["--pinentry-mode", "loopback", "--passphrase", "", "--faked-system-time=20260102T000000!", "--edit-key", print])
+        .args([
+            "--pinentry-mode",
+            "loopback",
+            "--passphrase",
+            "",
+            "--faked-system-time=20260102T000000!",
+            "--edit-key",
+            print,
+        ])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())

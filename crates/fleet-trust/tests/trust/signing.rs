@@ -59,9 +59,14 @@ pub(crate) fn write_commit(repo: &GitRepo, bytes: &[u8]) -> String {
 pub(crate) fn git_says_ssh(repo: &GitRepo, commit: &str, allowed: &str) -> bool {
     let file = repo.scratch().join("allowed");
     std::fs::write(&file, allowed).expect("written");
-    verify(repo, commit, &["-c", "gpg.format=ssh", "-c", &format!("gpg.ssh.allowedSignersFile={}", file.display())], &[])
-        .status
-        .success()
+    verify(
+        repo,
+        commit,
+        &["-c", "gpg.format=ssh", "-c", &format!("gpg.ssh.allowedSignersFile={}", file.display())],
+        &[],
+    )
+    .status
+    .success()
 }
 
 pub(crate) fn verify(repo: &GitRepo, commit: &str, settings: &[&str], env: &[(&str, &str)]) -> Output {

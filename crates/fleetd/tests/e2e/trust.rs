@@ -105,7 +105,19 @@ fn a_commit_nobody_signed_changes_nothing_and_the_newest_signed_one_is_applied()
     there.repo.commit("unsigned on a branch");
     there.repo.switch("main");
     let signing = format!("user.signingKey={}", key.0.display());
-    there.repo.git(&["-c", "gpg.format=ssh", "-c", &signing, "merge", "--quiet", "-S", "--no-ff", "-m", "merged", "side"]);
+    there.repo.git(&[
+        "-c",
+        "gpg.format=ssh",
+        "-c",
+        &signing,
+        "merge",
+        "--quiet",
+        "-S",
+        "--no-ff",
+        "-m",
+        "merged",
+        "side",
+    ]);
     there.wait_applied(&there.repo.head());
     // Dropped desired state comes back, whoever signed.
     let before = applied(&there);
