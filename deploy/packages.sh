@@ -44,11 +44,15 @@ package_for() {
         *:sshd) printf openssh ;;
         dnf:shellcheck | zypper:shellcheck) printf ShellCheck ;;
         *:flock) printf util-linux ;;
+        apt-get:gpg) printf 'gpg gpg-agent' ;;
+        dnf:gpg) printf gnupg2 ;;
+        zypper:gpg) printf gpg2 ;;
+        *:gpg) printf gnupg ;;
         *) printf '%s' "$1" ;;
     esac
 }
 
-# need THING...: of git cc c++ curl openssl flock postgres nginx fcgiwrap sshd shellcheck. Installs what is missing, and says so.
+# need THING...: of git cc c++ curl openssl flock postgres nginx fcgiwrap sshd gpg shellcheck. Installs what is missing, and says so.
 need() {
     local thing missing=() packages=() sudo=()
     for thing in "$@"; do

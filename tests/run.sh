@@ -79,7 +79,7 @@ if [ $install = no ]; then
         done
     }
 fi
-need git cc c++ curl openssl flock postgres nginx fcgiwrap sshd shellcheck
+need git cc c++ curl openssl flock postgres nginx fcgiwrap sshd gpg shellcheck
 need_rust Cargo.toml
 for part in fmt clippy; do
     cargo "$part" --version >/dev/null 2>&1 || die "cargo $part is not installed; run: rustup component add rustfmt clippy"

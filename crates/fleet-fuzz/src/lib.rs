@@ -5,13 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod manifests;
+mod signatures;
 mod texts;
 
 /// Takes any bytes; panics when a promise is broken.
 pub type Target = fn(&[u8]);
 
 /// All targets by name. A target's seeds lie in `seeds/<name>/`.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("compose", manifests::compose),
     ("config", texts::config),
     ("cron", manifests::cron),
@@ -22,6 +23,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("manifest", manifests::manifest),
     ("quadlet", manifests::quadlet),
     ("selector", manifests::selector),
+    ("signature", signatures::signature),
     ("template", texts::template),
 ];
 

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::error::{GitError, GitErrorKind};
 use crate::object_id::ObjectId;
 use crate::remote::Remote;
-use crate::wire::{Answer, Change, CommitSubject, FetchOutcome, Op, Request, TreeEntry};
+use crate::wire::{Answer, Change, CommitSubject, FetchOutcome, History, Op, Request, TreeEntry};
 
 use fairness::Hosts;
 use process::{Received, Worker};
@@ -220,6 +220,26 @@ impl WorkerPool {
         Ok(commits)
     }
 
+    /// The commits that `tip` has and `base` has not, along first parents, newest first, at most `max` (and 16 MiB): what a
+    /// merge brings from its other parents is part of the merge. Without a base, or with one that the mirror does not know,
+    /// down to the root.
+    ///
+    /// # Errors
+    /// `RefMissing` when the mirror does not hold `tip`, `Corrupt` (fetch again).
+    pub async fn history(
+        &self,
+        mirror: &Path,
+        base: Option<&CommitId>,
+        tip: &CommitId,
+        max: usize,
+    ) -> Result<History, GitError> {
+        let op = Op::History { mirror: mirror.to_owned(), base: base.cloned(), tip: tip.clone(), max };
+        let doing = format!("reading the history of {}", tip.short());
+        let (answer, _) = self.call(op, doing, Received::default()).await?;
+        let Answer::History(history) = answer else { return Err(unexpected()) };
+        Ok(history)
+    }
+
     /// The contents of blobs, in the order of `oids`.
     ///
     /// # Errors
@@ -340,6 +360,7 @@ impl WorkerPool {
             | Answer::Tree { .. }
             | Answer::Changes { .. }
             | Answer::Lost { .. }
+            | Answer::History(_)
             | Answer::BlobsEnd { .. } => true,
         };
         if healthy && worker.served < self.inner.limits.requests_per_worker && worker.is_quiet() {

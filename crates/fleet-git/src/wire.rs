@@ -85,6 +85,52 @@ pub struct CommitSubject {
     pub subject: String,
 }
 
+/// The commits that a branch got since another commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Along first parents, newest first.
+    pub commits: Vec<HistoryCommit>,
+    /// Whether these are all of them: there may be more than were asked for.
+    pub complete: bool,
+}
+
+/// A commit with its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryCommit {
+    /// The commit.
+    pub id: CommitId,
+    /// Its first parent; a root has none.
+    pub first_parent: Option<CommitId>,
+    /// The first line of its message, as in [`CommitSubject`].
+    pub subject: String,
+    /// The bytes of the commit object, signature and all; `None` above 1 MiB.
+    #[serde(with = "hex")]
+    pub raw: Option<Vec<u8>>,
+}
+
+/// Bytes as hexadecimal digits: JSON has no bytes.
+mod hex {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
+        let text = |bytes: &Vec<u8>| bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect::<String>();
+        bytes.as_ref().map(text).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|nibble| u8::try_from(nibble).ok());
+        let byte = |pair: &[u8]| match pair {
+            [high, low] => Some(nibble(*high)? << 4 | nibble(*low)?),
+            _ => None,
+        };
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+        bytes.map(Some).ok_or_else(|| serde::de::Error::custom("not hexadecimal digits"))
+    }
+}
+
 /// A request to a worker, complete in itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
@@ -131,6 +177,12 @@ pub(crate) enum Op {
         to: CommitId,
         max: usize,
     },
+    History {
+        mirror: PathBuf,
+        base: Option<CommitId>,
+        tip: CommitId,
+        max: usize,
+    },
     ReadBlobs {
         mirror: PathBuf,
         oids: Vec<ObjectId>,
@@ -144,7 +196,11 @@ impl Op {
     pub(crate) fn remote(&self) -> Option<&Remote> {
         match self {
             Self::ObserveRef { remote, .. } | Self::Fetch { remote, .. } => Some(remote),
-            Self::ListTree { .. } | Self::Diff { .. } | Self::LostCommits { .. } | Self::ReadBlobs { .. } => None,
+            Self::ListTree { .. }
+            | Self::Diff { .. }
+            | Self::LostCommits { .. }
+            | Self::History { .. }
+            | Self::ReadBlobs { .. } => None,
         }
     }
 }
@@ -157,6 +213,7 @@ pub(crate) enum Answer {
     Tree { entries: Vec<TreeEntry> },
     Changes { changes: Vec<Change> },
     Lost { commits: Vec<CommitSubject> },
+    History(History),
     BlobsEnd { count: usize },
     Failed(GitError),
 }

@@ -8,6 +8,7 @@ pub(crate) mod ancestry;
 pub(crate) mod blobs;
 pub(crate) mod classify;
 mod fetch;
+mod history;
 mod limits;
 mod mirror;
 mod output;
@@ -119,6 +120,9 @@ fn perform(request: Request, output: &Output) -> Result<Answer, GitError> {
         }
         Op::LostCommits { mirror, from, to, max } => {
             mirror::read(&mirror, |repo| ancestry::lost(repo, &from, &to, max)).map(|commits| Answer::Lost { commits })
+        }
+        Op::History { mirror, base, tip, max } => {
+            mirror::read(&mirror, |repo| history::history(repo, base.as_ref(), &tip, max)).map(Answer::History)
         }
         Op::ReadBlobs { mirror, oids, max_blob_bytes, max_total_bytes } => {
             let bounds = blobs::Bounds { max_blob_bytes, max_total_bytes };

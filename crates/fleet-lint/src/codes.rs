@@ -188,6 +188,12 @@ codes! {
     BAD_ROLLOUT = "SB0468", Error, "the rollout policy is not complete";
     BAD_PERCENTAGE = "SB0469", Error, "the number or percentage is not valid";
 
+    BAD_SIGNERS = "SB0480", Error, "the signers' keys cannot be used";
+    UNKNOWN_SIGNERS = "SB0481", Error, "the set of signers is not defined";
+    BAD_TRUST_PATH = "SB0482", Error, "the pattern of a trust rule is not valid";
+    SIGNERS_OVER = "SB0483", Warning, "no key of the signers counts any more";
+    TRUST_UNPROTECTED = "SB0484", Warning, "no signature is asked for changes of the policy itself";
+
     DUPLICATE_RESOURCE = "SB0501", Error, "two resources have one kind and name";
     PATH_NOT_FOUND = "SB0502", Error, "the path is not in this repository";
     REPOSITORY_NOT_HERE = "SB0503", Warning, "the Repository is not defined here";

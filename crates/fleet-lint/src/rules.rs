@@ -7,6 +7,7 @@ mod others;
 mod policy;
 mod refused;
 mod rollout;
+mod trust;
 
 use fleet_model::{
     DeviceSpec, Kind, LabelSelector, Manifest, SELF_REPOSITORY, validate_label_key, validate_label_value,

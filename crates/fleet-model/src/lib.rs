@@ -24,6 +24,7 @@ mod selector;
 mod source;
 mod status_body;
 mod sync_policy;
+mod sync_trust;
 mod update;
 
 pub use access::{Role, local_token};
@@ -65,4 +66,5 @@ pub use status_body::StatusBody;
 pub use sync_policy::{
     CountLimit, ForcedPush, Limit, Limits, MAX_GRACE, PercentLimit, SyncLimits, SyncPolicy, SyncPolicySpec, SyncRules,
 };
+pub use sync_trust::{SignerSet, SyncTrust, TrustEffect, TrustRule};
 pub use update::{DecommissionTarget, DeviceConsole, DeviceDecommission, UpdatePolicy, UpdateSchedule};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ObjectMeta;
+use crate::{ObjectMeta, SyncTrust};
 
 /// The longest that an object stays in force after it left Git.
 pub const MAX_GRACE: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -42,6 +42,9 @@ pub struct SyncPolicySpec {
     /// days; with `0s` it is gone at once. When absent, the service's configuration says how long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_grace_period: Option<String>,
+    /// Which commits must be signed, and by whom; none when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<SyncTrust>,
 }
 
 /// How much a commit may change. A limit that is not given has its default.
@@ -188,6 +191,7 @@ pub struct SyncRules {
     changed_devices_without_rollout: Vec<Limit>,
     forced_push: Option<ForcedPush>,
     deletion_grace: Option<Duration>,
+    trust: Vec<SyncTrust>,
 }
 
 impl SyncRules {
@@ -203,10 +207,13 @@ impl SyncRules {
             named = true;
             rules.add(policy);
         }
+        let own = |(own, policy): &(bool, &SyncPolicySpec)| *own && policy.sources.is_none();
         if !named {
-            let own = |(own, policy): &(bool, &SyncPolicySpec)| *own && policy.sources.is_none();
-            policies.into_iter().filter(own).for_each(|(_, policy)| rules.add(policy));
+            policies.clone().into_iter().filter(own).for_each(|(_, policy)| rules.add(policy));
         }
+        // A policy elsewhere never takes the source's own demands of signatures away.
+        let counts = |pair: &(bool, &SyncPolicySpec)| pair.1.names(source) || own(pair);
+        rules.trust = policies.into_iter().filter(counts).filter_map(|(_, policy)| policy.trust.clone()).collect();
         rules
     }
 
@@ -253,6 +260,11 @@ impl SyncRules {
     /// How long an object stays in force after it left Git: the longest that a policy says; `None` when none says it.
     pub fn deletion_grace(&self) -> Option<Duration> {
         self.deletion_grace
+    }
+
+    /// Which commits must be signed: each of them is in force.
+    pub fn trust(&self) -> &[SyncTrust] {
+        &self.trust
     }
 
     /// What becomes of a rewritten history.
@@ -341,5 +353,16 @@ mod tests {
             let three = [both[0], both[1], (false, &hold)];
             assert_eq!(SyncRules::of_source(Some("a"), three).forced_push(), ForcedPush::Hold);
         }
+    }
+
+    #[test]
+    fn every_policy_for_a_source_can_ask_for_signatures() {
+        let own = policy(r#"{"trust":{"signers":[],"rules":[{"signedBy":["a"]}]}}"#);
+        let naming = policy(r#"{"sources":["shops"],"limits":{},"trust":{"signers":[],"rules":[{"signedBy":["b"]}]}}"#);
+        let other = policy(r#"{"sources":["other"],"trust":{"signers":[],"rules":[{"signedBy":["c"]}]}}"#);
+        let rules = SyncRules::of_source(Some("shops"), [(true, &own), (false, &naming), (true, &other)]);
+        let sets: Vec<&str> = rules.trust().iter().map(|trust| trust.rules[0].signed_by[0].as_str()).collect();
+        assert_eq!(sets, ["a", "b"]);
+        assert!(SyncRules::of_source(Some("till"), [(false, &own), (false, &naming)]).trust().is_empty());
     }
 }

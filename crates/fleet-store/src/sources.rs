@@ -204,6 +204,28 @@ pub async fn record_polls(pool: &PgPool, org: OrgId, names: &[String], at: Ts) -
     Ok(())
 }
 
+/// Writes down the newest commit at the host that has the signatures it needs.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record_verified(
+    connection: &mut PgConnection,
+    org: OrgId,
+    name: &str,
+    commit: &CommitId,
+) -> StoreResult<()> {
+    sqlx::query!(
+        "update desired.sources set verified_commit = $3
+         where org_id = $1 and name = $2 and verified_commit is distinct from $3",
+        org.as_uuid(),
+        name,
+        commit.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Locks a source for the transaction and tells which commit it is at. `None` when the source is gone or lies elsewhere
 /// by now.
 ///

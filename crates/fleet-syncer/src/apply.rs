@@ -10,8 +10,9 @@ use fleet_store::{
     Channel, Lease, ManifestPlace, NewEvent, PgConnection, PlanRow, SourceDefinition, Store, StoreError, Ts, Verdict,
     clear_hold, count_tombstones, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions,
     list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, mark_leaving,
-    orphaned_sources, put_source, record_applied, record_commit, record_event, record_plan, remove_source,
-    replace_fleets, replace_manifests, settle_input_values, source_origin, stored_manifests, unsettled_sources,
+    orphaned_sources, put_source, record_applied, record_commit, record_event, record_plan, record_verified,
+    remove_source, replace_fleets, replace_manifests, settle_input_values, source_origin, stored_manifests,
+    unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -19,13 +20,14 @@ use tracing::info;
 
 use crate::desired::Desired;
 use crate::guard::Rewritten;
-use crate::hold::{Held, Passage, Present, pass, rules_in_force};
+use crate::hold::{Held, Passage, Present, pass};
 use crate::laps::Laps;
 use crate::outbox::{self, Outbox};
 use crate::planning::{self, Planner};
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
 use crate::revisions::{Ready, RevisionCache, RevisionKey};
 use crate::tombstones::{grace, noted};
+use crate::trust::{self, Vouched};
 
 mod scope;
 use scope::scope;
@@ -72,6 +74,8 @@ pub(crate) struct Application<'a> {
     pub(crate) now: String,
     /// Whether it rewrites history.
     pub(crate) rewritten: Option<&'a Rewritten>,
+    /// What is known of its signatures; `None` where no rule asked for any.
+    pub(crate) vouched: Option<&'a Vouched>,
     /// It was in force before desired state was dropped: the guard let it pass then.
     pub(crate) restores: bool,
     /// Warnings about it.
@@ -102,6 +106,8 @@ pub(crate) enum Outcome {
     Applied(Applied),
     /// It waits for a person; nothing changed.
     Held(Held),
+    /// This one of the commits lacks a signature; nothing changed.
+    Distrusted(usize),
 }
 
 /// Why nothing was applied.
@@ -188,13 +194,14 @@ async fn apply_in(
     let approved = match passage {
         Passage::Free { approved } => approved,
         Passage::Held(held) => return Ok((Outcome::Held(held), Fresh::new())),
+        Passage::Distrusted(at) => return Ok((Outcome::Distrusted(at), Fresh::new())),
     };
     store_contents(connection, desired).await?;
     let fresh = store_revisions(connection, org, desired).await?;
     let revisions = fresh.len();
     laps.lap("revisions");
     // Of the rules before: a commit cannot shorten the grace of what it removes itself.
-    let grace = grace(&rules_in_force(connection, org, source).await?, writer.deletion_grace, writer.now);
+    let grace = grace(&trust::rules(connection, org, source).await?, writer.deletion_grace, writer.now);
     let changes = replace_manifests(connection, org, source, commit, stored, &desired.manifests, grace).await?;
     replace_fleets(connection, org, source, &before, &desired.fleets).await?;
     if settle_input_values(connection, org, &desired.missing_before, &desired.missing_values).await? {
@@ -287,6 +294,7 @@ async fn apply_in(
     }
     record_applied(connection, org, definition, commit, *lint_commit, at, objects.len(), conditions, diagnostics)
         .await?;
+    record_verified(connection, org, source, commit).await?;
     laps.lap("records");
     if !application.restores {
         clear_hold(connection, org, source).await?;

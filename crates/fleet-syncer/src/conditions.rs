@@ -181,13 +181,27 @@ pub(crate) fn held(conditions: &mut Vec<Condition>, facts: &HeldFacts<'_>, now: 
     set_condition(conditions, Condition::new("Parsed", ConditionStatus::True, "Valid", valid, now));
     let message = match facts.reason {
         HoldReason::Rejected => format!("commit {commit} was rejected; a newer one is waited for"),
-        HoldReason::BlastRadius | HoldReason::NonFastForward | HoldReason::PlanStale => {
+        HoldReason::BlastRadius
+        | HoldReason::NonFastForward
+        | HoldReason::UnsignedCommit
+        | HoldReason::UntrustedSigner
+        | HoldReason::PlanStale => {
             format!("commit {commit} waits for approval: {}; plan {}", facts.sentences, facts.digest)
         }
     };
     let reason = facts.reason.as_str();
     set_condition(conditions, Condition::new("Held", ConditionStatus::True, reason, &message, now));
     set_condition(conditions, Condition::new("Ready", ConditionStatus::False, reason, message, now));
+}
+
+/// The newest commit has every signature that the rules ask for: `reason` is `SignedBy`, `NoTrustRules` or `Approved`.
+pub(crate) fn verified(conditions: &mut Vec<Condition>, reason: &str, message: &str, now: &str) {
+    set_condition(conditions, Condition::new("Verified", ConditionStatus::True, reason, message, now));
+}
+
+/// A commit lacks a signature; what is applied stays as it is.
+pub(crate) fn not_verified(conditions: &mut Vec<Condition>, reason: HoldReason, message: &str, now: &str) {
+    set_condition(conditions, Condition::new("Verified", ConditionStatus::False, reason.as_str(), message, now));
 }
 
 /// Nothing is held. Sources that never had anything held do not speak of it.

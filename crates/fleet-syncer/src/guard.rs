@@ -5,6 +5,8 @@ use fleet_model::{CommitId, Digest, ForcedPush, SyncRules};
 use fleet_render::plan::Radius;
 use fleet_store::{HoldDecision, HoldRow};
 
+use crate::trust::{self, Violation};
+
 /// So many lost commits are named.
 pub(crate) const MAX_LOST: usize = 10;
 
@@ -34,6 +36,8 @@ pub(crate) struct Question<'a> {
     pub(crate) rules: &'a SyncRules,
     /// Whether it rewrites history.
     pub(crate) rewritten: Option<&'a Rewritten>,
+    /// Commits without the signatures that the rules ask for.
+    pub(crate) violations: &'a [Violation],
     /// What is held of the source so far.
     pub(crate) stored: Option<&'a HoldRow>,
 }
@@ -45,6 +49,10 @@ pub(crate) enum HoldReason {
     BlastRadius,
     /// History was rewritten.
     NonFastForward,
+    /// A commit is not signed.
+    UnsignedCommit,
+    /// A commit is not signed by somebody whom a rule trusts.
+    UntrustedSigner,
     /// What was approved is not what it would change now.
     PlanStale,
     /// Somebody rejected it.
@@ -56,13 +64,15 @@ impl HoldReason {
         match self {
             Self::BlastRadius => "BlastRadius",
             Self::NonFastForward => "NonFastForward",
+            Self::UnsignedCommit => "UnsignedCommit",
+            Self::UntrustedSigner => "UntrustedSigner",
             Self::PlanStale => "PlanStale",
             Self::Rejected => "Rejected",
         }
     }
 
     fn stored(text: &str) -> Self {
-        let all = [Self::NonFastForward, Self::PlanStale];
+        let all = [Self::NonFastForward, Self::UnsignedCommit, Self::UntrustedSigner, Self::PlanStale];
         all.into_iter().find(|reason| reason.as_str() == text).unwrap_or(Self::BlastRadius)
     }
 }
@@ -96,7 +106,7 @@ pub(crate) enum Judgement {
 
 /// Judges a commit by its plan.
 pub(crate) fn judge(question: Question<'_>) -> Judgement {
-    let Question { commit, base, digest, radius, along, rules, rewritten, stored } = question;
+    let Question { commit, base, digest, radius, along, rules, rewritten, violations, stored } = question;
     let before = stored.filter(|hold| hold.commit == *commit);
     let decision = before.and_then(|hold| hold.decision.as_ref());
     // Looked at again because something outside the commit moved, another plan is another question.
@@ -111,6 +121,10 @@ pub(crate) fn judge(question: Question<'_>) -> Judgement {
     let follows = rewritten.is_some() && rules.forced_push() == ForcedPush::Follow;
     let mut sentences = rewritten.filter(|_| !follows).map_or_else(Vec::new, |rewritten| told(rewritten, commit));
     let mut reason = if sentences.is_empty() { HoldReason::BlastRadius } else { HoldReason::NonFastForward };
+    if let Some(first) = violations.first() {
+        reason = first.reason;
+        sentences.extend(trust::sentences(violations));
+    }
     let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let limits = rules.limits(wide(radius.fleets_before), wide(radius.devices_before));
     let exceeded = radius.exceeds(&limits);

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use fleet_model::{CommitId, Condition, Digest, Kind, Manifest, OrgId, SyncPolicySpec, SyncRules};
+use fleet_model::{CommitId, Condition, Digest, Kind};
 use fleet_render::plan::{Plan, Radius};
 use fleet_store::{
     FleetRow, HoldDecision, ManifestStates, NewEvent, NewHold, Observation, PgConnection, StoreError, Ts,
-    enrolled_devices, lock_hold, manifest_documents, record_event, record_hold, record_observation, source_origin,
+    enrolled_devices, lock_hold, record_event, record_hold, record_observation, record_verified, source_origin,
 };
 use serde_json::json;
 use tracing::warn;
@@ -16,6 +16,7 @@ use crate::conditions;
 use crate::guard::{Hold, HoldReason, Judgement, Question, judge};
 use crate::outbox;
 use crate::planning;
+use crate::trust::{self, Violation};
 
 /// A commit that waits.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +35,8 @@ pub(crate) enum Passage {
     },
     /// It waits; that is written.
     Held(Held),
+    /// A commit before it, or it itself, lacks a signature: its place in what was vouched for. Nothing is written.
+    Distrusted(usize),
 }
 
 /// Asks whether the commit may be applied. Writes only what tells of a hold, or of a rewritten history that is followed.
@@ -48,7 +51,13 @@ pub(crate) async fn pass(
     present: Present<'_>,
 ) -> Result<Passage, StoreError> {
     let (org, source, commit) = (writer.org, application.source.name.as_str(), application.commit);
-    let rules = rules_in_force(connection, org, source).await?;
+    let rules = trust::rules(connection, org, source).await?;
+    let violations = trust::violations(application.vouched, &rules, plan)?;
+    if let Some(first) = violations.first()
+        && application.vouched.is_some_and(|vouched| !vouched.holds)
+    {
+        return Ok(Passage::Distrusted(first.at));
+    }
     let stored = lock_hold(connection, org, source).await?;
     let (radius, along) = with_departing(connection, writer, application, plan, present).await?;
     let question = Question {
@@ -59,6 +68,7 @@ pub(crate) async fn pass(
         along: &along,
         rules: &rules,
         rewritten: application.rewritten,
+        violations: &violations,
         stored: stored.as_ref(),
     };
     match judge(question) {
@@ -74,7 +84,7 @@ pub(crate) async fn pass(
             Ok(Passage::Free { approved })
         }
         Judgement::Hold(hold) => {
-            let conditions = write(connection, writer, application, plan, &hold).await?;
+            let conditions = write(connection, writer, application, plan, &hold, &violations).await?;
             let decision = stored.as_ref().and_then(|stored| stored.decision.as_ref());
             outbox::held(connection, writer, application, plan, &hold, decision).await?;
             Ok(Passage::Held(Held { conditions }))
@@ -124,34 +134,13 @@ async fn with_departing(
     Ok((radius, along))
 }
 
-/// The rules for a source, as of what is applied now: a commit that loosens them cannot use that itself. A policy that left
-/// Git counts until its grace is over.
-pub(crate) async fn rules_in_force(
-    connection: &mut PgConnection,
-    org: OrgId,
-    source: &str,
-) -> Result<SyncRules, StoreError> {
-    let stored = manifest_documents(connection, org, Kind::SyncPolicy, None).await?;
-    let policies: Vec<(bool, SyncPolicySpec)> = stored
-        .into_iter()
-        .filter_map(|stored| match Manifest::from_document(Kind::SyncPolicy, stored.document) {
-            Ok(Manifest::SyncPolicy(policy)) => Some((stored.source == source, policy.spec)),
-            Ok(_) => None,
-            Err(error) => {
-                warn!(policy = stored.name, %error, "Cannot read a stored SyncPolicy; going on without it");
-                None
-            }
-        })
-        .collect();
-    Ok(SyncRules::of_source(Some(source), policies.iter().map(|(own, policy)| (*own, policy))))
-}
-
 async fn write(
     connection: &mut PgConnection,
     writer: Writer<'_>,
     application: &Application<'_>,
     plan: &Plan,
     hold: &Hold,
+    violations: &[Violation],
 ) -> Result<Vec<Condition>, StoreError> {
     let (org, source, commit) = (writer.org, application.source.name.as_str(), application.commit);
     let at = Ts::from(writer.now);
@@ -190,6 +179,14 @@ async fn write(
     let mut conditions = application.conditions_before.to_vec();
     let facts = conditions::HeldFacts { commit, reason: hold.reason, sentences: &sentences, digest: plan.digest };
     conditions::held(&mut conditions, &facts, &application.now);
+    if let (Some(first), Some(vouched)) = (violations.first(), application.vouched) {
+        let told = trust::sentences(violations).join("; ");
+        conditions::not_verified(&mut conditions, first.reason, &told, &application.now);
+        let last = first.at.checked_sub(1).and_then(|at| vouched.range.commits.get(at)).map(|commit| &commit.id);
+        if let Some(last) = last.or(application.base) {
+            record_verified(connection, org, source, last).await?;
+        }
+    }
     let seen = Observation {
         commit: Some(commit),
         polled_at: Some(at),

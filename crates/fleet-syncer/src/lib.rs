@@ -32,6 +32,7 @@ mod revisions;
 mod snapshot;
 mod source;
 mod tombstones;
+mod trust;
 mod values;
 mod watch;
 mod web;

@@ -19,6 +19,7 @@ pub struct SyncerMetrics {
     pub(crate) applied: Counter,
     pub(crate) refused: Counter,
     pub(crate) held: Counter,
+    pub(crate) distrusted: Counter,
     pub(crate) failures: Counter,
     pub(crate) new_versions: Counter,
     pub(crate) renders: Counter,
@@ -50,6 +51,8 @@ impl SyncerMetrics {
         let help = "Times that an answer of a Git host served somebody else too";
         counter("host_looks_shared", help, &metrics.shared_looks);
         counter("mirror_evictions", "Mirrors removed because all together were too large", &metrics.mirror_evictions);
+        let help = "Looks at a source that found a commit without a signature that a rule asks for";
+        counter("sync_commits_distrusted", help, &metrics.distrusted);
         counter("sync_failures", "Looks at a source that failed", &metrics.failures);
         counter("device_versions", "New rendered versions of devices", &metrics.new_versions);
         counter("renders", "Documents rendered; devices with the same inputs share one", &metrics.renders);

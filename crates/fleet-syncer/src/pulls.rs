@@ -22,7 +22,6 @@ use fleet_store::{
 use tracing::{debug, info, warn};
 
 use crate::desired::{self, BuildError, Desired, finding_in_file};
-use crate::hold::rules_in_force;
 use crate::inputs::{ContentCache, InputReader};
 use crate::lint_config::LintConfigs;
 use crate::outbox::{ForgeConfig, LINT, PLAN, Topic, linted, put, sentence};
@@ -31,6 +30,7 @@ use crate::planning::{Planner, blocking};
 use crate::repositories::Repositories;
 use crate::snapshot::{Mirror, Snapshot};
 use crate::source::Shared;
+use crate::trust;
 use crate::values::{Subjects, any_value, device_labels};
 
 mod comment;
@@ -289,7 +289,7 @@ async fn plan(
     let keys = desired.manifests.iter().map(|row| (row.kind, row.name.clone()));
     let new: Vec<(Kind, String)> = keys.filter(|key| !stored.contains_key(key)).collect();
     let elsewhere = manifests_elsewhere(&mut transaction, org, source, &new).await?;
-    let rules = rules_in_force(&mut transaction, org, source).await?;
+    let rules = trust::rules(&mut transaction, org, source).await?;
     let planning = Planner { org, source, stored: &stored, fleets: &fleets, desired, cache: &shared.cache }
         .start(&mut transaction)
         .await?;

@@ -37,6 +37,7 @@ use crate::poll_notes::PollNotes;
 use crate::repositories::Repositories;
 use crate::revisions::RevisionCache;
 use crate::snapshot::{Mirror, Snapshot, is_about_the_commit};
+use crate::trust::Vouched;
 use crate::values::{Subjects, any_value, device_labels};
 use crate::web::{WebFiles, file_url};
 
@@ -47,6 +48,7 @@ mod behind;
 mod control;
 mod quarantine;
 use quarantine::Quarantine;
+mod trusted;
 
 /// What all sources share.
 #[derive(Debug)]
@@ -104,7 +106,7 @@ struct Refusal {
 #[derive(Debug, Clone)]
 enum Way {
     /// It is the newest one; with what it rewrites.
-    Forward(Option<Rewritten>),
+    Forward(Option<Rewritten>, Option<Vouched>),
     /// It was in force before desired state was dropped.
     Back,
 }
@@ -133,6 +135,8 @@ pub(crate) struct Source {
     noted_poll: Option<Timestamp>,
     /// When the database was found to hold nothing that a look at an unchanged host has to heed.
     quiet_since: Option<Timestamp>,
+    /// Which of the commits tried last lacks a signature.
+    distrusted: Option<usize>,
     /// The commit that waits for a person, and when that was found last.
     held: Option<(CommitId, Timestamp)>,
     /// When the suspension ends by itself.
@@ -182,6 +186,7 @@ impl Source {
             stale: false,
             noted_poll: None,
             quiet_since: None,
+            distrusted: None,
             held: None,
             suspended_until: None,
             announcements: Announcements::default(),
@@ -382,13 +387,13 @@ impl Source {
             None => None,
         };
         // Desired state was dropped: first what was in force, whatever becomes of the newest commit.
-        if let Some(last) = lost.filter(|last| suspension.is_some() || *last != commit) {
+        if let Some(last) = lost.clone().filter(|last| suspension.is_some() || *last != commit) {
             self.restore(&last).await?;
         }
         if let Some(suspension) = &suspension {
             return self.stay(&commit, suspension).await;
         }
-        match self.take(&commit, Way::Forward(rewritten), &mut laps).await? {
+        match self.advance(&commit, lost.as_ref(), rewritten, &mut laps).await? {
             Ok(step) => Ok(step),
             Err(refusal) => self.refuse(commit, refusal).await,
         }
@@ -581,10 +586,11 @@ impl Source {
             now: shared.clock.now(),
             deletion_grace: shared.config.deletion_grace,
         };
-        let (rewritten, restores) = match &way {
-            Way::Forward(rewritten) => (rewritten.as_ref(), false),
-            Way::Back => (None, true),
+        let (rewritten, vouched, restores) = match &way {
+            Way::Forward(rewritten, vouched) => (rewritten.as_ref(), vouched.as_ref(), false),
+            Way::Back => (None, None, true),
         };
+        trusted::tell_applied(&mut after, &commit, &way, &shared.clock.now_rfc3339());
         let application = Application {
             source: &self.definition,
             base: self.applied.as_ref(),
@@ -595,6 +601,7 @@ impl Source {
             conditions_before: &self.conditions,
             now: shared.clock.now_rfc3339(),
             rewritten,
+            vouched,
             restores,
             diagnostics: &diagnostics,
         };
@@ -604,6 +611,11 @@ impl Source {
                 self.snapshot = Some(snapshot);
                 self.held = Some((commit, shared.clock.now()));
                 self.refused = None;
+                return Ok(Ok(Step::Held));
+            }
+            Ok(Outcome::Distrusted(at)) => {
+                self.snapshot = Some(snapshot);
+                self.distrusted = Some(at);
                 return Ok(Ok(Step::Held));
             }
             Ok(Outcome::Applied(applied)) => {

@@ -7,15 +7,16 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// For each crate of the workspace, the crates of the workspace that it may use.
-const ALLOWED: [(&str, &[&str]); 21] = [
+const ALLOWED: [(&str, &[&str]); 22] = [
     // L0: vocabulary.
     ("fleet-model", &[]),
     ("fleet-runtime", &[]),
     // L1: decisions.
     ("fleet-fmt", &[]),
     ("fleet-render", &["fleet-model"]),
-    ("fleet-lint", &["fleet-model", "fleet-render"]),
+    ("fleet-lint", &["fleet-model", "fleet-render", "fleet-trust"]),
     ("fleet-rollout", &["fleet-model"]),
+    ("fleet-trust", &["fleet-model"]),
     // L2: adapters.
     ("fleet-git", &["fleet-model", "fleet-runtime"]),
     ("fleet-fetch", &[]),
@@ -37,6 +38,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
             "fleet-rollout",
             "fleet-runtime",
             "fleet-store",
+            "fleet-trust",
         ],
     ),
     ("fleet-agent-api", &["fleet-http", "fleet-model", "fleet-pki", "fleet-runtime", "fleet-store"]),
@@ -66,7 +68,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     ),
     // For development.
     ("fleet-test", &["fleet-model"]),
-    ("fleet-fuzz", &["fleet-fmt", "fleet-lint", "fleet-model", "fleet-render"]),
+    ("fleet-fuzz", &["fleet-fmt", "fleet-lint", "fleet-model", "fleet-render", "fleet-trust"]),
     ("xtask", &["fleet-test"]),
 ];
 
@@ -81,7 +83,7 @@ const ALLOWED_IN_TESTS: [(&str, &str); 6] = [
 ];
 
 /// Each outside world has one crate: (library, crates that may use it, crates whose tests may).
-const OUTSIDE: [(&str, &[&str], &[&str]); 8] = [
+const OUTSIDE: [(&str, &[&str], &[&str]); 10] = [
     ("gix", &["fleet-git"], &[]),
     ("sqlx", &["fleet-store"], &[]),
     ("jiff-sqlx", &["fleet-store"], &[]),
@@ -90,15 +92,18 @@ const OUTSIDE: [(&str, &[&str], &[&str]); 8] = [
     ("granit-parser", &["fleet-fmt", "fleet-lint", "fleetd"], &[]),
     ("libfuzzer-sys", &["fleet-fuzz"], &[]),
     ("pretty_yaml", &["fleet-fmt"], &[]),
+    ("pgp", &["fleet-trust"], &[]),
+    ("ssh-key", &["fleet-trust"], &[]),
 ];
 
 /// What must not be anywhere below a crate.
-const NEVER_BELOW: [(&str, &[&str]); 7] = [
+const NEVER_BELOW: [(&str, &[&str]); 8] = [
     ("fleet-model", PURE),
     ("fleet-fmt", PURE),
     ("fleet-render", PURE),
     ("fleet-lint", PURE),
     ("fleet-rollout", PURE),
+    ("fleet-trust", PURE),
     ("fleet-agent", &["axum", "gix", "sqlx", "sqlx-core"]),
     ("fleetctl", &["fleet-store", "sqlx", "sqlx-core"]),
 ];

@@ -51,6 +51,12 @@ fn newest_first() -> gix::revision::walk::Sorting {
     gix::revision::walk::Sorting::ByCommitTime(Default::default())
 }
 
+/// The first line of a commit's message.
+pub(super) fn subject(message: &str) -> String {
+    let line = message.trim_start().lines().next().unwrap_or_default();
+    line.chars().filter(|c| !c.is_control()).take(MAX_SUBJECT).collect()
+}
+
 /// The newest commits, at most `max`, that `from` has in its history and `to` has not.
 pub(super) fn lost(
     repo: &Repository,
@@ -73,8 +79,7 @@ pub(super) fn lost(
         let info = info.map_err(|error| broken(&error))?;
         let commit = info.object().map_err(|error| broken(&error))?;
         let message = commit.message_raw_sloppy().to_string();
-        let line = message.trim_start().lines().next().unwrap_or_default();
-        let subject = line.chars().filter(|c| !c.is_control()).take(MAX_SUBJECT).collect();
+        let subject = subject(&message);
         let id = info.id.to_string().parse().map_err(|error| GitError::other(format!("{error}")))?;
         commits.push(CommitSubject { id, subject });
     }

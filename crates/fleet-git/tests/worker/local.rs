@@ -169,3 +169,42 @@ async fn an_empty_repository_has_no_head() {
     let error = pool().observe(&local(&repo), "HEAD").await.unwrap_err();
     assert_eq!(error.kind, GitErrorKind::RefMissing, "{error}");
 }
+
+#[tokio::test]
+async fn the_history_since_a_commit_is_that_of_git_along_first_parents() {
+    let repo = GitRepo::init();
+    let base = repo.write("a", "1").commit("one");
+    let two = repo.write("a", "2").commit("two");
+    repo.branch("side").write("b", "1");
+    let side = repo.commit("on the side");
+    repo.switch("main").write("c", "1");
+    let three = repo.commit("three");
+    repo.git(&["merge", "--quiet", "--no-ff", "-m", "merged", "side"]);
+    let tip = repo.write("d", "1").commit("last");
+    let (pool, place, remote) = (pool(), Place::new(), local(&repo));
+    let mirror = place.mirror();
+    pool.fetch(&mirror, &remote, "main", None).await.unwrap();
+    for from in [Some(&base), Some(&two), Some(&side), Some(&three), Some(&tip), None] {
+        let range = from.map_or_else(|| tip.clone(), |from| format!("{from}..{tip}"));
+        let expected = repo.git(&["rev-list", "--first-parent", &range]);
+        let found = pool.history(&mirror, from.map(|from| id(from)).as_ref(), &id(&tip), 100).await.unwrap();
+        let names: Vec<String> = found.commits.iter().map(|commit| commit.id.to_string()).collect();
+        assert_eq!((names.join("\n"), found.complete), (expected, true), "{range}");
+        for commit in &found.commits {
+            let name = commit.id.as_str();
+            let raw = String::from_utf8(commit.raw.clone().unwrap()).unwrap();
+            assert_eq!(raw.trim_end(), repo.git(&["cat-file", "commit", name]));
+            let parent = repo.git(&["log", "-1", "--format=%P", name]);
+            let first = parent.split(' ').next().filter(|parent| !parent.is_empty());
+            assert_eq!(commit.first_parent.as_ref().map(|parent| parent.as_str()), first);
+            assert_eq!(commit.subject, repo.git(&["log", "-1", "--format=%s", name]));
+        }
+    }
+    let cut = pool.history(&mirror, Some(&id(&base)), &id(&tip), 2).await.unwrap();
+    assert_eq!((cut.commits.len(), cut.complete), (2, false), "there are more");
+    // A base that the mirror does not know hides nothing; one on another branch hides what both have.
+    let unknown = pool.history(&mirror, Some(&id(&"1".repeat(40))), &id(&tip), 100).await.unwrap();
+    assert_eq!(unknown.commits.last().unwrap().id, id(&base));
+    let missing = pool.history(&mirror, None, &id(&"1".repeat(40)), 100).await.unwrap_err();
+    assert_eq!(missing.kind, GitErrorKind::RefMissing);
+}

@@ -7,6 +7,7 @@ use fleet_model::{DeviceName, EnrollmentPolicy, SyncPolicy};
 use crate::codes;
 use crate::document::Document;
 use crate::finding::Finding;
+use crate::rules::trust;
 
 pub(crate) fn enrollment_policy(document: &Document<'_, '_>, policy: &EnrollmentPolicy, findings: &mut Vec<Finding>) {
     for (at, rule) in policy.spec.rules.iter().enumerate() {
@@ -35,5 +36,9 @@ pub(crate) fn sync_policy(document: &Document<'_, '_>, policy: &SyncPolicy, find
             let finding = Finding::new(codes::DUPLICATE_ITEM, document.value_span(&pointer), message);
             findings.push(finding.at_pointer(pointer));
         }
+    }
+    if let Some(asked) = &policy.spec.trust {
+        // The only finding that depends on the day is a warning: keys that are over.
+        trust::trust(document, asked, jiff::Timestamp::now().as_second(), findings);
     }
 }

@@ -139,6 +139,16 @@ fn of_manifests(name: &str, definition: &mut Value) {
             pattern(&mut sources["items"], (NAME, "is not the name of a source (a DNS-1123 subdomain)"));
             pattern(of(definition, "deletionGracePeriod"), DURATION);
         }
+        "SyncTrust" => of(definition, "rules")["minItems"] = json!(1),
+        "SignerSet" => {
+            text(of(definition, "name"), 1, 253);
+            at_least_one(definition, &["ssh", "openpgp"]);
+        }
+        "TrustRule" => {
+            for list in ["paths", "effects", "signedBy"] {
+                of(definition, list)["minItems"] = json!(1);
+            }
+        }
         "CountLimit" => {
             between(of(definition, "count"), 0, u32::MAX);
             between(of(definition, "percent"), 0, 100);

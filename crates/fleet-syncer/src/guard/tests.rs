@@ -38,7 +38,17 @@ fn held(commit: &CommitId, decision: Option<(&str, bool)>) -> HoldRow {
 
 fn ask(plan: &Plan, rules: &SyncRules, rewritten: Option<&Rewritten>, stored: Option<&HoldRow>) -> Judgement {
     let (digest, radius) = (plan.digest, &plan.radius);
-    judge(Question { commit: &id("2"), base: Some(&id("1")), digest, radius, along: &[], rules, rewritten, stored })
+    judge(Question {
+        commit: &id("2"),
+        base: Some(&id("1")),
+        digest,
+        radius,
+        along: &[],
+        rules,
+        rewritten,
+        violations: &[],
+        stored,
+    })
 }
 
 fn hold(judgement: Judgement) -> Hold {
@@ -76,6 +86,7 @@ fn what_goes_along_is_told_when_that_is_too_much() {
             along: &along,
             rules: &none,
             rewritten: None,
+            violations: &[],
             stored: None,
         })
     };
@@ -134,6 +145,7 @@ fn a_rejected_commit_waits_for_a_newer_one() {
             along: &[],
             rules: &none,
             rewritten: None,
+            violations: &[],
             stored: Some(&rejected),
         })
     };
@@ -158,4 +170,34 @@ fn a_rewritten_history_waits_unless_the_policy_says_to_follow() {
     let follow = rules(r#"{"forcedPush":"Follow"}"#);
     assert_eq!(ask(&plan("x", 0), &follow, Some(&lost(1)), None), Judgement::Apply { approved: None, follows: true });
     assert_eq!(hold(ask(&plan("x", 2), &follow, Some(&lost(1)), None)).reason, HoldReason::BlastRadius);
+}
+
+#[test]
+fn a_missing_signature_holds_until_the_plan_is_approved() {
+    let (small, rules) = (plan("x", 0), SyncRules::default());
+    let violations =
+        [Violation { at: 0, reason: HoldReason::UnsignedCommit, sentence: "commit 2 breaks a rule".to_owned() }];
+    let ask = |stored: Option<&HoldRow>| {
+        let (commit, radius) = (&id("2"), &small.radius);
+        judge(Question {
+            commit,
+            base: Some(&id("1")),
+            digest: small.digest,
+            radius,
+            along: &[],
+            rules: &rules,
+            rewritten: None,
+            violations: &violations,
+            stored,
+        })
+    };
+    let found = hold(ask(None));
+    assert_eq!((found.reason, found.sentences[0].as_str()), (HoldReason::UnsignedCommit, "commit 2 breaks a rule"));
+    assert!(found.sentences[1].contains("approved"), "{:?}", found.sentences);
+    let approved = held(&id("2"), Some(("x", true)));
+    assert!(goes_ahead(ask(Some(&approved))));
+    let another = held(&id("2"), Some(("y", true)));
+    assert_eq!(hold(ask(Some(&another))).reason, HoldReason::PlanStale);
+    let elsewhere = held(&id("3"), Some(("x", true)));
+    assert_eq!(hold(ask(Some(&elsewhere))).reason, HoldReason::UnsignedCommit, "an approval is for one commit");
 }

@@ -27,4 +27,5 @@ mod repositories;
 mod service;
 mod states;
 mod tombstones;
+mod trust;
 mod webhooks;
