@@ -25,6 +25,8 @@ pub struct SourceRecord {
     pub applied_commit: Option<String>,
     /// When it was applied.
     pub applied_at: Option<Ts>,
+    /// The newest commit up to which no signature is missing.
+    pub verified_commit: Option<String>,
     /// The newest applied commit that all devices concerned were healthy on.
     pub settled_commit: Option<String>,
     /// Since when.
@@ -103,7 +105,7 @@ async fn select(pool: &PgPool, org: OrgId, name: Option<&str>) -> StoreResult<Ve
     let rows = sqlx::query!(
         r#"select s.name, s.origin, s.url, s.revision, s.path, s.observed_commit, s.applied_commit,
              s.applied_at as "applied_at: Ts", s.last_polled_at as "last_polled_at: Ts",
-             w.hinted_at as "last_hint_at?: Ts", s.settled_commit, s.settled_at as "settled_at: Ts", s.behind_by,
+             w.hinted_at as "last_hint_at?: Ts", s.verified_commit, s.settled_commit, s.settled_at as "settled_at: Ts", s.behind_by,
              s.devices, s.devices_updated, s.devices_failed,
              s.conditions as "conditions: Json<Vec<Condition>>", s.diagnostics as "diagnostics: Json<Vec<Diagnostic>>",
              p.digest as "plan_digest?", p.summary as "plan_summary?",
@@ -150,6 +152,7 @@ async fn select(pool: &PgPool, org: OrgId, name: Option<&str>) -> StoreResult<Ve
             observed_commit: row.observed_commit,
             applied_commit: row.applied_commit,
             applied_at: row.applied_at,
+            verified_commit: row.verified_commit,
             settled_commit: row.settled_commit,
             settled_at: row.settled_at,
             behind_by: row.behind_by,

@@ -59,7 +59,7 @@ fn source(record: SourceRecord) -> Source {
         status: SourceStatus {
             state: state.to_owned(),
             observed_commit: record.observed_commit,
-            verified_commit: None,
+            verified_commit: record.verified_commit,
             applied_commit: record.applied_commit,
             settled_commit: record.settled_commit,
             behind_by: record.behind_by.map(i64::from),
