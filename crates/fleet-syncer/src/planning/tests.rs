@@ -133,6 +133,7 @@ impl World {
             conditions_before: &[],
             now: String::new(),
             rewritten: None,
+            vouched: None,
             // Without the guard: any change goes.
             restores: true,
             diagnostics: &[],
@@ -140,6 +141,7 @@ impl World {
         match apply(writer, &application, &mut crate::laps::Laps::start()).await.unwrap() {
             Outcome::Applied(applied) => applied,
             Outcome::Held(held) => panic!("{held:?}"),
+            Outcome::Distrusted(at) => panic!("commit {at} is not trusted"),
         }
     }
 
