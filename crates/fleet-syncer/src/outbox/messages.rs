@@ -108,7 +108,14 @@ pub(crate) async fn held(
             (StatusState::Failure, format!("rejected by {}: {reason}", decision.by))
         }
         (HoldReason::Rejected, None) => (StatusState::Failure, format!("rejected: {why}")),
-        (HoldReason::BlastRadius | HoldReason::NonFastForward | HoldReason::PlanStale, _) => {
+        (
+            HoldReason::BlastRadius
+            | HoldReason::NonFastForward
+            | HoldReason::PlanStale
+            | HoldReason::UnsignedCommit
+            | HoldReason::UntrustedSigner,
+            _,
+        ) => {
             (StatusState::Pending, format!("held, plan {} waits for approval: {why}", plan.digest.short()))
         }
     };

@@ -145,6 +145,7 @@ impl World {
         match self.try_apply(source, base, commit, desired).await.unwrap() {
             Outcome::Applied(applied) => applied,
             Outcome::Held(held) => panic!("{held:?}"),
+            Outcome::Distrusted(at) => panic!("commit {at} is not trusted"),
         }
     }
 
@@ -175,6 +176,7 @@ impl World {
             conditions_before: &[],
             now: String::new(),
             rewritten: None,
+            vouched: None,
             // Without the guard: any change goes.
             restores: true,
             diagnostics: &[],
