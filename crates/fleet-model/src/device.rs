@@ -27,6 +27,8 @@ pub mod annotations {
     pub const SOURCE: &str = "shorebase/source";
     /// The Git commit that the rendered document came from.
     pub const COMMIT: &str = "shorebase/commit";
+    /// Of a Repository: the name of the service's credential that it is read with.
+    pub const CREDENTIAL: &str = "shorebase/credential";
     /// Of an object that left Git: the commit without it.
     pub const REMOVED_BY: &str = "shorebase/removed-by";
     /// Of an object that left Git: when its grace is over (RFC 3339).

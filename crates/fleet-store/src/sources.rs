@@ -18,6 +18,8 @@ pub struct SourceDefinition {
     pub origin: String,
     /// The repository's URL, without credentials.
     pub url: String,
+    /// The name of the credential it is read with; `None`: that of the longest URL prefix.
+    pub credential: Option<String>,
     /// Branch, tag or commit.
     pub revision: String,
     /// Directory or file from the repository's root.
@@ -51,7 +53,7 @@ pub struct SourceRow {
 /// When the database fails.
 pub async fn list_sources(pool: &PgPool, org: OrgId) -> StoreResult<Vec<SourceRow>> {
     let rows = sqlx::query!(
-        r#"select name, origin, url, revision, path, observed_commit, applied_commit,
+        r#"select name, origin, url, credential, revision, path, observed_commit, applied_commit,
                   applied_at as "applied_at: Ts", last_polled_at as "last_polled_at: Ts",
                   conditions as "conditions: Json<Vec<Condition>>",
                   diagnostics as "diagnostics: Json<Vec<Diagnostic>>", leaving
@@ -67,6 +69,7 @@ pub async fn list_sources(pool: &PgPool, org: OrgId) -> StoreResult<Vec<SourceRo
                     name: row.name,
                     origin: row.origin,
                     url: row.url,
+                    credential: row.credential,
                     revision: row.revision,
                     path: row.path,
                 },
@@ -104,19 +107,21 @@ pub(crate) fn parse_commit(text: &str) -> StoreResult<CommitId> {
 /// When the database fails.
 pub async fn put_source(connection: &mut PgConnection, org: OrgId, source: &SourceDefinition) -> StoreResult<bool> {
     let done = sqlx::query!(
-        "insert into desired.sources (org_id, name, origin, url, revision, path) values ($1, $2, $3, $4, $5, $6)
+        "insert into desired.sources (org_id, name, origin, url, revision, path, credential)
+         values ($1, $2, $3, $4, $5, $6, $7)
          on conflict (org_id, name) do update
            set origin = excluded.origin, url = excluded.url, revision = excluded.revision, path = excluded.path,
-               applied_commit = null, observed_commit = null, settled_commit = null, settled_at = null,
+               credential = excluded.credential, applied_commit = null, observed_commit = null, settled_commit = null, settled_at = null,
                behind_by = null, devices = 0, devices_updated = 0, devices_failed = 0
-           where (sources.origin, sources.url, sources.revision, sources.path)
-                 is distinct from (excluded.origin, excluded.url, excluded.revision, excluded.path)",
+           where (sources.origin, sources.url, sources.revision, sources.path, sources.credential)
+                 is distinct from (excluded.origin, excluded.url, excluded.revision, excluded.path, excluded.credential)",
         org.as_uuid(),
         source.name,
         source.origin,
         source.url,
         source.revision,
         source.path,
+        source.credential.as_deref(),
     )
     .execute(connection)
     .await?;

@@ -59,6 +59,14 @@ impl SyncerConfig {
         self.credentials.remote_with(url, credential)
     }
 
+    /// The same, with the credential of that name.
+    ///
+    /// # Errors
+    /// `AuthFailed` when there is no such credential, or the URL does not lie below its prefix.
+    pub(crate) fn http_options_with(&self, url: &str, credential: &str) -> Result<HttpOptions, GitError> {
+        self.credentials.http_options_with(url, credential)
+    }
+
     /// What is needed to read a file of a web server: the same credentials as for Git over HTTPS there.
     pub(crate) fn http_options(&self, url: &str) -> HttpOptions {
         self.credentials.http_options(url)

@@ -61,6 +61,10 @@ impl GitCredentials {
         longest(&self.current(), url).map_or_else(HttpOptions::default, |credential| http_options(&credential.https))
     }
 
+    pub(crate) fn http_options_with(&self, url: &str, name: &str) -> Result<HttpOptions, GitError> {
+        self.remote_with(url, name).map(|remote| http_options(&remote.https))
+    }
+
     /// The prefix whose credential is used for `url`; empty when there is none.
     pub(crate) fn prefix(&self, url: &str) -> String {
         longest(&self.current(), url).map_or_else(String::new, |c| c.url_prefix.clone())

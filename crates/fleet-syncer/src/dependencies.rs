@@ -66,9 +66,10 @@ impl Dependencies {
         git: &WorkerPool,
         repository: &str,
         url: &str,
+        credential: Option<&str>,
         revision: &str,
     ) -> Result<Pinned, GitError> {
-        let mirror = self.mirrors.of(url, revision);
+        let mirror = self.mirrors.of(url, revision, credential);
         mirror.in_use_for(READING);
         let wanted = mirror.no_older_than(FRESH, self.woken_at());
         let fetched = match mirror.observe(git, wanted).await {
@@ -96,14 +97,14 @@ impl Dependencies {
         &self,
         git: &WorkerPool,
         repository: &str,
-        url: &str,
+        (url, credential): (&str, Option<&str>),
         revision: &str,
         commit: &str,
     ) -> bool {
         if revision == commit {
             return false;
         }
-        let mirror = self.mirrors.of(url, revision);
+        let mirror = self.mirrors.of(url, revision, credential);
         match mirror.observe(git, mirror.poll(self.woken_at())).await {
             Ok(now) if now.as_str() == commit => false,
             Ok(now) => {

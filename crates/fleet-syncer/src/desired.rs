@@ -302,6 +302,7 @@ fn child_source(sync: &ResourceSync, repositories: &Repositories) -> Result<Sour
         origin: format!("{}/{name}", Kind::ResourceSync),
         name,
         url,
+        credential: repositories.credential(&sync.spec.repository).map(str::to_owned),
         revision: sync.spec.target_revision.clone(),
         path: sync.spec.path.clone(),
     })

@@ -194,9 +194,10 @@ impl InputReader<'_> {
         let elsewhere = |reason: String| InputProblem::Elsewhere(reason);
         let revision = git_ref.target_revision.clone().unwrap_or_default();
         let url = self.repositories.url(&git_ref.repository, InputKind::Git).map_err(elsewhere)?.to_owned();
+        let credential = self.repositories.credential(&git_ref.repository).map(str::to_owned);
         let key = (git_ref.repository.clone(), revision.clone());
         if !self.pinned.contains_key(&key) {
-            let pinned = self.dependencies.pin(self.git, &git_ref.repository, &url, &revision).await;
+            let pinned = self.dependencies.pin(self.git, &git_ref.repository, &url, credential.as_deref(), &revision).await;
             let pinned = pinned.map_err(|error| format!("Repository {} at {revision}: {error}", git_ref.repository));
             self.pinned.insert(key.clone(), pinned);
         }
@@ -234,7 +235,7 @@ impl InputReader<'_> {
         let about = |reason: String| format!("Repository {repository}: {reason}");
         let url = file_url(base, suffix).map_err(|reason| elsewhere(about(reason)))?;
         let WebFile { content, digest } =
-            self.web.get(&url).await.map_err(|reason| InputProblem::Away(about(reason)))?;
+            self.web.get(&url, self.repositories.credential(repository)).await.map_err(|reason| InputProblem::Away(about(reason)))?;
         let file = PinnedFile { path: "content".to_owned(), mode: 0o644, content };
         let tree = PinnedTree::new(vec![file]).map_err(|problem| elsewhere(about(problem.to_string())))?;
         let record = PinnedInput {

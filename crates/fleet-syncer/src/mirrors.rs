@@ -32,7 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 struct Key {
     url: String,
     revision: String,
-    /// The prefix that gives the credential; they stay the same while the service runs.
+    /// The name of the credential, or the prefix that gives it; they stay the same while the service runs.
     credential: String,
 }
 
@@ -59,10 +59,13 @@ impl Mirrors {
     }
 
     /// The mirror of a repository at a revision. Whoever keeps it keeps it from being removed as unused.
-    pub(crate) fn of(&self, url: &str, revision: &str) -> Arc<SharedMirror> {
+    pub(crate) fn of(&self, url: &str, revision: &str, credential: Option<&str>) -> Arc<SharedMirror> {
         let revision = Some(revision.trim()).filter(|revision| !revision.is_empty()).unwrap_or("HEAD");
-        let credential = self.config.credential_prefix(url);
-        let key = Key { url: normal(url), revision: revision.to_owned(), credential };
+        let by = match credential {
+            Some(name) => format!("name {name}"),
+            None => self.config.credential_prefix(url),
+        };
+        let key = Key { url: normal(url), revision: revision.to_owned(), credential: by };
         let mut known = lock(&self.known);
         let mirror = known.entry(key).or_insert_with_key(|key| {
             let cap = LONGEST_PAUSE.max(self.config.poll_interval);
@@ -70,6 +73,7 @@ impl Mirrors {
                 path: self.config.mirrors.join(key.directory_name()),
                 config: Arc::clone(&self.config),
                 url: url.to_owned(),
+                credential: credential.map(str::to_owned),
                 revision: revision.to_owned(),
                 shared_for: self.config.poll_interval.mul_f64(SHARED_PART),
                 seen: Mutex::default(),
@@ -205,6 +209,8 @@ pub(crate) struct SharedMirror {
     path: PathBuf,
     config: Arc<SyncerConfig>,
     url: String,
+    /// The name of the credential, when one is named.
+    credential: Option<String>,
     revision: String,
     shared_for: Duration,
     /// When the host was asked last, and what it said. The lock is held while it is asked.
@@ -242,8 +248,14 @@ impl SharedMirror {
     }
 
     /// The repository, with what is needed to read it now: credentials are replaced while the service runs.
-    pub(crate) fn remote(&self) -> Remote {
-        self.config.remote(&self.url)
+    ///
+    /// # Errors
+    /// `AuthFailed` when the credential that is named is none for this URL.
+    pub(crate) fn remote(&self) -> Result<Remote, GitError> {
+        match &self.credential {
+            Some(name) => self.config.remote_with(&self.url, name),
+            None => Ok(self.config.remote(&self.url)),
+        }
     }
 
     /// What a poll wants to know, of somebody who was woken last at `woken`.
@@ -280,7 +292,10 @@ impl SharedMirror {
             return Err(error);
         }
         self.metrics.host_looks.inc();
-        let result = git.observe(&self.remote(), &self.revision).await;
+        let result = match self.remote() {
+            Ok(remote) => git.observe(&remote, &self.revision).await,
+            Err(error) => Err(error),
+        };
         lock(&self.observing_gate).note(began, Instant::now(), result.as_ref().err());
         *seen = Some((began, result.clone()));
         drop(seen);
@@ -320,7 +335,10 @@ impl SharedMirror {
             return Err(error);
         }
         let seen = self.heard.borrow().commit.clone();
-        let result = git.fetch_seen(&self.path, &self.remote(), &self.revision, base, seen.as_ref()).await;
+        let result = match self.remote() {
+            Ok(remote) => git.fetch_seen(&self.path, &remote, &self.revision, base, seen.as_ref()).await,
+            Err(error) => Err(error),
+        };
         lock(&self.fetching_gate).note(began, Instant::now(), result.as_ref().err());
         if let Ok(outcome) = &result {
             *lock(&self.fetched) = Some(outcome.commit.clone());

@@ -192,7 +192,8 @@ async fn preview(
     applied: &CommitId,
 ) -> Result<Preview, PullError> {
     let (git, path) = (&shared.git, mirror_of(shared, definition));
-    let remote = shared.config.remote(&definition.url);
+    let source_mirror = shared.mirrors.of(&definition.url, &definition.revision, definition.credential.as_deref());
+    let remote = source_mirror.remote()?;
     let fetched = git.fetch(&path, &remote, &config.forge.kind().pull_ref(pull.number), None).await?;
     if fetched.commit != pull.head {
         return Err(PullError::Moved);
@@ -201,7 +202,6 @@ async fn preview(
     let snapshot = Snapshot::read(mirror, &pull.head, &definition.path, None).await?;
     let mut configs = LintConfigs::default();
     let own = configs.of_snapshot(mirror, &snapshot).await?;
-    let source_mirror = shared.mirrors.of(&definition.url, &definition.revision);
     let in_use = source_mirror.in_use();
     let place = Mirror { git, path: source_mirror.path() };
     let judge = configs.of_commit(place, applied).await?.unwrap_or_else(|| Arc::clone(&own));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fleet_model::{Manifest, RepositorySpec};
+use fleet_model::{Manifest, RepositorySpec, annotations};
 use fleet_store::InputKind;
 
 /// The Repositories by name.
@@ -14,6 +14,7 @@ pub(crate) struct Repositories(HashMap<String, Result<Place, String>>);
 struct Place {
     kind: InputKind,
     url: String,
+    credential: Option<String>,
 }
 
 impl Repositories {
@@ -22,13 +23,14 @@ impl Repositories {
         for manifest in manifests {
             let Manifest::Repository(repository) = manifest else { continue };
             let Some(name) = repository.metadata.name.clone() else { continue };
+            let credential = repository.metadata.annotations.get(annotations::CREDENTIAL).cloned();
             let place = match &repository.spec {
                 RepositorySpec::Git { url, .. } if !allow_local && is_local(url) => Err(format!(
                     "Repository {name} is on the service's own disk ({url}); \
                      set git.allowLocalRepositories in the service's configuration to permit that"
                 )),
-                RepositorySpec::Git { url, .. } => Ok(Place { kind: InputKind::Git, url: url.clone() }),
-                RepositorySpec::Http { url, .. } => Ok(Place { kind: InputKind::Http, url: url.clone() }),
+                RepositorySpec::Git { url, .. } => Ok(Place { kind: InputKind::Git, url: url.clone(), credential }),
+                RepositorySpec::Http { url, .. } => Ok(Place { kind: InputKind::Http, url: url.clone(), credential }),
                 RepositorySpec::Oci { .. } => Err(format!("Repository {name} is of type oci, which holds no files")),
             };
             self.0.insert(name, place);
@@ -54,6 +56,11 @@ impl Repositories {
     /// The same for people, without credentials.
     pub(crate) fn shown_url(&self, name: &str, kind: InputKind) -> Option<String> {
         self.url(name, kind).ok().map(fleet_git::redact_url)
+    }
+
+    /// The name of the credential that a Repository is read with, when its manifest gives one.
+    pub(crate) fn credential(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_ref().ok()?.credential.as_deref()
     }
 }
 

@@ -165,10 +165,12 @@ struct Checked {
 impl Source {
     pub(crate) fn new(shared: Arc<Shared>, lease: Lease, row: SourceRow) -> Self {
         let definition = row.definition;
-        let mirror = shared.mirrors.of(&definition.url, &definition.revision);
+        let mirror = shared.mirrors.of(&definition.url, &definition.revision, definition.credential.as_deref());
         let news = mirror.news();
         let mut conditions = row.conditions;
-        conditions::transport(&mut conditions, &mirror.remote(), &shared.clock.now_rfc3339());
+        if let Ok(remote) = mirror.remote() {
+            conditions::transport(&mut conditions, &remote, &shared.clock.now_rfc3339());
+        }
         Self {
             shared,
             lease,
@@ -494,10 +496,14 @@ impl Source {
         for PinnedInput { repository, revision, commit, kind, .. } in used {
             // It was redefined or removed: find out what that means for the fleets.
             let Ok(url) = repositories.url(&repository, kind) else { return Ok(true) };
+            let credential = repositories.credential(&repository);
             let moved = match kind {
-                InputKind::Git => shared.dependencies.moved(&shared.git, &repository, url, &revision, &commit).await,
+                InputKind::Git => {
+                    let place = (url, credential);
+                    shared.dependencies.moved(&shared.git, &repository, place, &revision, &commit).await
+                }
                 InputKind::Http => match file_url(url, &revision) {
-                    Ok(url) => shared.web.moved(&url, &commit).await,
+                    Ok(url) => shared.web.moved(&url, credential, &commit).await,
                     Err(_) => true,
                 },
                 InputKind::Secret => false,

@@ -39,7 +39,7 @@ pub(crate) struct WebFiles {
     store: Store,
     clock: Arc<dyn fleet_runtime::Clock>,
     fetcher: HttpFetcher,
-    /// By URL. The lock of one is held while its server is asked.
+    /// By URL and credential. The lock of one is held while its server is asked.
     known: Mutex<HashMap<String, Arc<Mutex<Known>>>>,
 }
 
@@ -76,17 +76,19 @@ impl WebFiles {
     ///
     /// # Errors
     /// A sentence, when there is nothing to fall back to.
-    pub(crate) async fn get(&self, url: &str) -> Result<WebFile, String> {
+    pub(crate) async fn get(&self, url: &str, credential: Option<&str>) -> Result<WebFile, String> {
+        // Who names a credential sees no more than who does not, nor the other way round. A URL has no space.
+        let key = credential.map_or_else(|| url.to_owned(), |name| format!("{url} {name}"));
         let slot = {
             let mut known = self.known.lock().await;
-            Arc::clone(known.entry(url.to_owned()).or_default())
+            Arc::clone(known.entry(key.clone()).or_default())
         };
         let mut known = slot.lock().await;
         if !known.read {
-            self.recall(url, &mut known).await.map_err(|error| format!("the database cannot be read: {error}"))?;
+            self.recall(&key, &mut known).await.map_err(|error| format!("the database cannot be read: {error}"))?;
         }
         if known.next.is_none_or(|next| Instant::now() >= next) {
-            self.ask(url, &mut known).await;
+            self.ask((url, credential), &key, &mut known).await;
             let interval = self.config.http_poll_interval;
             known.next = Some(Instant::now() + interval.mul_f64(0.8) + spread(url, interval));
         }
@@ -98,15 +100,15 @@ impl WebFiles {
     }
 
     /// Whether the file has other contents than these by now. A server that is away changed nothing.
-    pub(crate) async fn moved(&self, url: &str, digest: &str) -> bool {
-        self.get(url).await.is_ok_and(|file| file.digest.hex() != digest)
+    pub(crate) async fn moved(&self, url: &str, credential: Option<&str>, digest: &str) -> bool {
+        self.get(url, credential).await.is_ok_and(|file| file.digest.hex() != digest)
     }
 
     /// What was known when the service ran last.
-    async fn recall(&self, url: &str, known: &mut Known) -> Result<(), StoreError> {
+    async fn recall(&self, key: &str, known: &mut Known) -> Result<(), StoreError> {
         let mut transaction = self.store.begin().await?;
         known.read = true;
-        let Some((row, content)) = http_file(&mut transaction, self.config.org, url).await? else { return Ok(()) };
+        let Some((row, content)) = http_file(&mut transaction, self.config.org, key).await? else { return Ok(()) };
         known.error = row.error;
         // Without the contents the server must send them again.
         if let (Some(digest), Some(content)) = (row.digest, content) {
@@ -116,8 +118,18 @@ impl WebFiles {
         Ok(())
     }
 
-    async fn ask(&self, url: &str, known: &mut Known) {
-        let place = HttpPlace { url: url.to_owned(), options: self.config.http_options(url) };
+    async fn ask(&self, (url, credential): (&str, Option<&str>), key: &str, known: &mut Known) {
+        let options = match credential {
+            None => self.config.http_options(url),
+            Some(name) => match self.config.http_options_with(url, name) {
+                Ok(options) => options,
+                Err(error) => {
+                    known.error = Some(error.to_string());
+                    return;
+                }
+            },
+        };
+        let place = HttpPlace { url: url.to_owned(), options };
         let shown = place.display_url();
         let nothing = Validators::default();
         let asked = if known.file.is_some() { &known.validators } else { &nothing };
@@ -152,7 +164,7 @@ impl WebFiles {
         let at = Ts::from(self.clock.now());
         let written = async {
             let mut transaction = self.store.begin().await?;
-            record_http_file(&mut transaction, self.config.org, url, &row, at).await?;
+            record_http_file(&mut transaction, self.config.org, key, &row, at).await?;
             transaction.commit().await.map_err(StoreError::from)
         };
         if let Err(error) = written.await {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fleet_pki::{CertificateAuthority, Lifetime};
 use fleet_runtime::{Backoff, CancellationToken, ErrorChain, Pace};
 use fleet_store::{
-    Channel, DeviceScope, Lease, ORIGIN_CONFIG, SourceRow, Store, StoreError, Ts, forget_positions_except,
+    Channel, DeviceScope, Lease, ORIGIN_CONFIG, SourceDefinition, SourceRow, Store, StoreError, Ts, forget_positions_except,
     lock_device_changes, mark_all_devices_dirty, put_source, remove_source, restore_leaving, unsettled_sources,
 };
 use tokio::sync::Notify;
@@ -209,7 +209,7 @@ async fn heal(shared: &Shared, error: &StoreError) -> bool {
 
 /// What a source task depends on; another value means another task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct SourceIdentity(String, String, String, bool);
+struct SourceIdentity(SourceDefinition, bool);
 
 fn follow(
     shared: &Arc<Shared>,
@@ -232,7 +232,7 @@ fn follow(
     for row in rows {
         let definition = &row.definition;
         let identity =
-            SourceIdentity(definition.url.clone(), definition.revision.clone(), definition.path.clone(), row.leaving);
+            SourceIdentity(definition.clone(), row.leaving);
         let name = definition.name.clone();
         match running.get(&name) {
             Some((known, _)) if *known == identity => continue,
@@ -241,7 +241,7 @@ fn follow(
         }
         let token = term.child_token();
         let source = Source::new(Arc::clone(shared), lease.clone(), row);
-        let local = local_path(&identity.0);
+        let local = local_path(&definition.url);
         tasks.spawn(source_loop(source, wakers.source(&name), local, shared.config.poll_interval, token.clone()));
         running.insert(name, (identity, token));
     }

@@ -13,6 +13,7 @@ async fn a_change_wakes_exactly_its_device_and_unchanged_polls_cost_no_sql() {
     let world = World::start(AgentApiConfig { recheck: Duration::from_secs(60), ..quick() }).await;
     let spec = json!({"os": {"image": "quay.io/os:1"}});
     let (a, b) = (world.device(spec.clone()).await, world.device(spec.clone()).await);
+    world.wait_indexed(2).await;
     let first = a.poll(&world, Some("0")).send().await.unwrap();
     assert_eq!(
         (first.status().as_u16(), &first.headers()["content-type"]),

@@ -182,6 +182,14 @@ impl World {
         transaction.commit().await.unwrap();
     }
 
+    /// Waits until the index has so many devices.
+    pub(crate) async fn wait_indexed(&self, devices: i64) {
+        fleet_test::wait_for("devices are indexed", Duration::from_secs(10), || async {
+            (self.metrics().indexed_devices.get() == devices).then_some(())
+        })
+        .await;
+    }
+
     pub(crate) async fn wait_parked(&self, polls: i64) {
         fleet_test::wait_for("polls are parked", Duration::from_secs(10), || async {
             (self.metrics().parked_polls.get() == polls).then_some(())

@@ -35,7 +35,7 @@ fn mirrors(directory: &Path, max_mirror_bytes: u64) -> Mirrors {
 #[test]
 fn urls_that_certainly_mean_one_repository_share_a_mirror() {
     let all = mirrors(Path::new("/m"), u64::MAX);
-    let path = |url: &str, revision: &str| all.of(url, revision).path().to_owned();
+    let path = |url: &str, revision: &str| all.of(url, revision, None).path().to_owned();
     for (one, other) in [
         ("https://git.test/a.git", "HTTPS://Git.Test:443/a.git/"),
         ("ssh://git@h/a", "ssh://git@H:22/a"),
@@ -107,7 +107,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 async fn the_least_recently_used_mirrors_go_first_and_those_in_use_stay() {
     let place = tempfile::tempdir().unwrap();
     let all = mirrors(place.path(), 250_000);
-    let [a, b, c] = ["/srv/a", "/srv/b", "/srv/c"].map(|url| all.of(url, "main"));
+    let [a, b, c] = ["/srv/a", "/srv/b", "/srv/c"].map(|url| all.of(url, "main", None));
     for (mirror, age) in [(&a, 30), (&b, 20), (&c, 10)] {
         lay_down(mirror.path(), 100_000, Duration::ZERO);
         lock(&mirror.usage).used = now() - Duration::from_secs(age);
@@ -131,7 +131,7 @@ async fn the_least_recently_used_mirrors_go_first_and_those_in_use_stay() {
 async fn mirrors_that_nobody_asks_for_go_after_a_while() {
     let place = tempfile::tempdir().unwrap();
     let all = mirrors(place.path(), u64::MAX);
-    let (held, asked) = (all.of("/srv/held", "main"), all.of("/srv/asked", "main").path().to_owned());
+    let (held, asked) = (all.of("/srv/held", "main", None), all.of("/srv/asked", "main", None).path().to_owned());
     let strange = place.path().join("repository-0123456789abcdef01234567");
     let young = place.path().join("repository-89abcdef0123456701234567");
     let old_layout = place.path().join("source-0123456789abcdef01234567");

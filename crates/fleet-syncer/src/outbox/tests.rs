@@ -296,6 +296,7 @@ async fn old_rows_go_and_that_of_a_rollout_that_goes_on_stays() {
     let source = SourceDefinition {
         name: "main".to_owned(),
         origin: "config".to_owned(),
+        credential: None,
         url: URL.to_owned(),
         revision: "main".to_owned(),
         path: "/".to_owned(),

@@ -233,6 +233,7 @@ pub(crate) fn definition(name: &str) -> SourceDefinition {
     SourceDefinition {
         name: name.to_owned(),
         origin: "config".to_owned(),
+        credential: None,
         url: "https://git.example/x".to_owned(),
         revision: "main".to_owned(),
         path: "/".to_owned(),

@@ -107,6 +107,12 @@ fn read(mut root: Fields, file: &Path, environment: &dyn Fn(&str) -> Option<Stri
     http.finish();
     let certificates = read_certificates(root.section("certificates"));
     let sources = read_sources(&mut root);
+    for source in &sources {
+        let known = |name: &String| git.credentials.iter().any(|credential| credential.name.as_ref() == Some(name));
+        if let Some(name) = source.credential.as_ref().filter(|name| !known(name)) {
+            root.problem("sources", format_args!("{}: there is no credential named {name:?} under git", source.name));
+        }
+    }
     let webhooks = read_webhooks(&mut root, beside, environment);
     let forges = read_forges(&mut root, beside);
     let config = Config {
@@ -294,8 +300,9 @@ fn read_sources(root: &mut Fields) -> Vec<SourceDefinition> {
             if path.split('/').any(|part| part == "..") {
                 item.problem("path", "must not hold ..");
             }
+            let credential = item.text("credential");
             item.finish();
-            SourceDefinition { name, origin: ORIGIN_CONFIG.to_owned(), url, revision, path }
+            SourceDefinition { name, origin: ORIGIN_CONFIG.to_owned(), url, credential, revision, path }
         })
         .collect()
 }

@@ -95,7 +95,8 @@ fn a_commit_becomes_files_on_devices_and_their_state_comes_back() {
 
 #[test]
 fn a_person_approves_and_labels_decide_who_belongs_where() {
-    let there = Installation::start(FILES);
+    let settings = "{deletionGracePeriod: 0s, pollInterval: 1s, allowLocalRepositories: true}";
+    let there = Installation::start_with(FILES, Database::Own(fleet_test::TestDatabase::create()), settings);
     let device = there.start_device("gateway-1");
     let name = eventually("the enrolment request", || {
         let list: Value =
