@@ -191,7 +191,7 @@ codes! {
     BAD_SIGNERS = "SB0480", Error, "the signers' keys cannot be used";
     UNKNOWN_SIGNERS = "SB0481", Error, "the set of signers is not defined";
     BAD_TRUST_PATH = "SB0482", Error, "the pattern of a trust rule is not valid";
-    SIGNERS_OVER = "SB0483", Warning, "no key of the signers counts any more";
+    SIGNERS_OVER = "SB0483", Warning, "no key of the signers can sign commits";
     TRUST_UNPROTECTED = "SB0484", Warning, "no signature is asked for changes of the policy itself";
 
     DUPLICATE_RESOURCE = "SB0501", Error, "two resources have one kind and name";

@@ -38,9 +38,6 @@ pub(crate) fn sync_policy(document: &Document<'_, '_>, policy: &SyncPolicy, find
         }
     }
     if let Some(asked) = &policy.spec.trust {
-        // The only finding that depends on the day is a warning: keys that are over.
-        #[expect(clippy::disallowed_methods, reason = "a warning about the day at hand; nothing is decided from it")]
-        let now = jiff::Timestamp::now().as_second();
-        trust::trust(document, asked, now, findings);
+        trust::trust(document, asked, findings);
     }
 }

@@ -9,8 +9,11 @@ use crate::codes::{self, Code};
 use crate::document::Document;
 use crate::finding::{Finding, nearest};
 
-/// `now` is in seconds since 1970: keys that are over by then are told.
-pub(super) fn trust(document: &Document<'_, '_>, trust: &SyncTrust, now: i64, findings: &mut Vec<Finding>) {
+/// 2026-01-01T00:00:00Z. There were no policies for signatures before: keys that were over by then never count. Lint has no
+/// clock, so that a commit is judged the same on every day; what ends later the service says when it matters.
+const FIRST_COMMITS: i64 = 1_767_225_600;
+
+pub(super) fn trust(document: &Document<'_, '_>, trust: &SyncTrust, findings: &mut Vec<Finding>) {
     let mut add = |code: Code, pointer: String, message: String, hint: Option<String>| {
         let finding = Finding::new(code, document.value_span(&pointer), message);
         findings.push(finding.at_pointer(pointer).maybe_hint(hint));
@@ -28,8 +31,11 @@ pub(super) fn trust(document: &Document<'_, '_>, trust: &SyncTrust, now: i64, fi
             let pointer = key.map_or_else(|| pointer.clone(), |key| format!("{pointer}/{key}"));
             add(codes::BAD_SIGNERS, pointer, message, None);
         }
-        if !broken && !anybody(set, now) {
-            let message = format!("no key of the signers {:?} counts any more, so nobody can sign for them", set.name);
+        if !broken && !anybody(set, FIRST_COMMITS) {
+            let message = format!(
+                "no key of the signers {:?} can sign commits: all are over, revoked or for something else",
+                set.name
+            );
             add(codes::SIGNERS_OVER, pointer, message, Some("add the keys that are in use now".to_owned()));
         }
     }
