@@ -233,9 +233,9 @@ impl WorkerPool {
         tip: &CommitId,
         max: usize,
     ) -> Result<History, GitError> {
-        let op = Op::History { mirror: mirror.to_owned(), base: base.cloned(), tip: tip.clone(), max };
+        let op = || Op::History { mirror: mirror.to_owned(), base: base.cloned(), tip: tip.clone(), max };
         let doing = format!("reading the history of {}", tip.short());
-        let (answer, _) = self.call(op, doing, Received::default()).await?;
+        let (answer, _) = self.read(op, doing, Received::default).await?;
         let Answer::History(history) = answer else { return Err(unexpected()) };
         Ok(history)
     }

@@ -232,7 +232,7 @@ pub async fn record_verified(
 }
 
 /// Locks a source for the transaction and tells which commit it is at. `None` when the source is gone or lies elsewhere
-/// by now.
+/// by now, or, unless `also_leaving`, is on its way out.
 ///
 /// # Errors
 /// When the database fails.
@@ -240,19 +240,30 @@ pub async fn lock_source(
     connection: &mut PgConnection,
     org: OrgId,
     source: &SourceDefinition,
+    also_leaving: bool,
 ) -> StoreResult<Option<Option<CommitId>>> {
     let row = sqlx::query_scalar!(
         "select applied_commit from desired.sources
-         where org_id = $1 and name = $2 and url = $3 and revision = $4 and path = $5 for update",
+         where org_id = $1 and name = $2 and url = $3 and revision = $4 and path = $5 and (not leaving or $6) for update",
         org.as_uuid(),
         source.name,
         source.url,
         source.revision,
         source.path,
+        also_leaving,
     )
     .fetch_optional(connection)
     .await?;
     row.map(|commit| commit.map(|id| parse_commit(&id)).transpose()).transpose()
+}
+
+/// Whether anything is stored that a source defines, or that left it and is in force still.
+///
+/// # Errors
+/// When the database fails.
+pub async fn source_defines_anything(connection: &mut PgConnection, org: OrgId, name: &str) -> StoreResult<bool> {
+    let sql = "select exists (select from desired.manifests where org_id = $1 and source = $2)";
+    Ok(sqlx::query_scalar(sql).bind(org.as_uuid()).bind(name).fetch_one(connection).await?)
 }
 
 /// Which commit of a source was applied last.

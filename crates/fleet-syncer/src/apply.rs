@@ -11,8 +11,8 @@ use fleet_store::{
     clear_hold, count_tombstones, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions,
     list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, mark_leaving,
     orphaned_sources, put_source, record_applied, record_commit, record_event, record_plan, record_verified,
-    remove_source, replace_fleets, replace_manifests, settle_input_values, source_origin, stored_manifests,
-    unsettled_sources,
+    remove_source, replace_fleets, replace_manifests, settle_input_values, source_origin, source_suspension,
+    stored_manifests, unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -162,9 +162,15 @@ async fn apply_in(
     lock_device_changes(connection).await?;
     laps.lap("lock");
     writer.lease.fence(connection).await?;
-    let present = lock_source(connection, org, definition).await?;
+    let present = lock_source(connection, org, definition, application.restores).await?;
     if present.as_ref().map(Option::as_ref) != Some(*base) {
         return Err(StoreError::Conflict { what: format!("source {source}") }.into());
+    }
+    let suspended = source_suspension(connection, org, source).await?;
+    let over = |until: Ts| until.to_jiff() <= writer.now;
+    if !application.restores && suspended.is_some_and(|found| !found.until.is_some_and(over)) {
+        // It was suspended while the commit was read.
+        return Err(StoreError::Conflict { what: format!("source {source}, which is suspended") }.into());
     }
     let objects: Vec<(Kind, String)> = desired.manifests.iter().map(|row| (row.kind, row.name.clone())).collect();
     let stored = stored_manifests(connection, org, source).await?;

@@ -215,6 +215,11 @@ fn is(conditions: &[Condition], kind: &str, status: ConditionStatus) -> bool {
     conditions.iter().any(|condition| condition.kind == kind && condition.status == status)
 }
 
+/// Whether the conditions tell that signatures are as they should be.
+pub(crate) fn is_verified(conditions: &[Condition]) -> bool {
+    is(conditions, "Verified", ConditionStatus::True)
+}
+
 /// Whether the conditions tell of a commit that waits for a person.
 pub(crate) fn is_held(conditions: &[Condition]) -> bool {
     is(conditions, "Held", ConditionStatus::True)

@@ -52,14 +52,15 @@ pub(crate) async fn pass(
 ) -> Result<Passage, StoreError> {
     let (org, source, commit) = (writer.org, application.source.name.as_str(), application.commit);
     let rules = trust::rules(connection, org, source).await?;
-    let violations = trust::violations(application.vouched, &rules, plan)?;
+    // With what goes along: rules by effect are about that, too.
+    let (radius, along) = with_departing(connection, writer, application, plan, present).await?;
+    let violations = trust::violations(application.vouched, &rules, plan, &radius)?;
     if let Some(first) = violations.first()
         && application.vouched.is_some_and(|vouched| !vouched.holds)
     {
         return Ok(Passage::Distrusted(first.at));
     }
     let stored = lock_hold(connection, org, source).await?;
-    let (radius, along) = with_departing(connection, writer, application, plan, present).await?;
     let question = Question {
         commit,
         base: application.base,

@@ -197,7 +197,8 @@ impl InputReader<'_> {
         let credential = self.repositories.credential(&git_ref.repository).map(str::to_owned);
         let key = (git_ref.repository.clone(), revision.clone());
         if !self.pinned.contains_key(&key) {
-            let pinned = self.dependencies.pin(self.git, &git_ref.repository, &url, credential.as_deref(), &revision).await;
+            let pinned =
+                self.dependencies.pin(self.git, &git_ref.repository, &url, credential.as_deref(), &revision).await;
             let pinned = pinned.map_err(|error| format!("Repository {} at {revision}: {error}", git_ref.repository));
             self.pinned.insert(key.clone(), pinned);
         }
@@ -218,7 +219,11 @@ impl InputReader<'_> {
             InputProblem::Commit(reason) => {
                 elsewhere(format!("Repository {} at {revision}: {reason}", git_ref.repository))
             }
-            other @ (InputProblem::Elsewhere(_) | InputProblem::Away(_) | InputProblem::Retry(_)) => other,
+            // Another repository's mirror is at fault: what is in force has to do until it is mended.
+            InputProblem::Retry(error) => {
+                InputProblem::Away(format!("Repository {} at {revision}: {error}", git_ref.repository))
+            }
+            other @ (InputProblem::Elsewhere(_) | InputProblem::Away(_)) => other,
         })?;
         pinned.record.url = Some(fleet_git::redact_url(&url));
         Ok(pinned)
@@ -234,8 +239,11 @@ impl InputReader<'_> {
         let base = self.repositories.url(repository, InputKind::Http).map_err(elsewhere)?;
         let about = |reason: String| format!("Repository {repository}: {reason}");
         let url = file_url(base, suffix).map_err(|reason| elsewhere(about(reason)))?;
-        let WebFile { content, digest } =
-            self.web.get(&url, self.repositories.credential(repository)).await.map_err(|reason| InputProblem::Away(about(reason)))?;
+        let WebFile { content, digest } = self
+            .web
+            .get(&url, self.repositories.credential(repository))
+            .await
+            .map_err(|reason| InputProblem::Away(about(reason)))?;
         let file = PinnedFile { path: "content".to_owned(), mode: 0o644, content };
         let tree = PinnedTree::new(vec![file]).map_err(|problem| elsewhere(about(problem.to_string())))?;
         let record = PinnedInput {

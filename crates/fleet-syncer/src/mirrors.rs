@@ -91,6 +91,13 @@ impl Mirrors {
         Arc::clone(mirror)
     }
 
+    /// Somebody else may have applied what was fetched since: what this process fetched last is not the last word.
+    pub(crate) fn forget_fetched(&self) {
+        for mirror in lock(&self.known).values() {
+            *lock(&mirror.fetched) = None;
+        }
+    }
+
     /// All sources have their mirrors by now; what else lies on the disk may be looked at.
     pub(crate) fn settled(&self) {
         self.chores.notify_one();

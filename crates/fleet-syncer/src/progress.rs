@@ -46,7 +46,7 @@ async fn pass(shared: &Shared, lease: &Lease, all: bool) -> Result<(), StoreErro
     connection.commit().await?;
     let news: Vec<&SourceProgress> = found.iter().filter(|one| is_news(one)).collect();
     if !news.is_empty() {
-        let mut transaction = shared.store.begin().await?;
+        let mut transaction = lease.begin(&shared.store).await?;
         lease.fence(&mut transaction).await?;
         for one in news {
             note(&mut transaction, org, one, Ts::from(shared.clock.now())).await?;

@@ -115,7 +115,16 @@ async fn pass(shared: &Shared, lease: &Lease, config: &ForgeConfig, told: &mut T
             continue;
         };
         let branch = definition.revision.strip_prefix("refs/heads/").unwrap_or(&definition.revision);
-        let pulls = config.forge.open_pulls(&repository, branch).await?;
+        let pulls = match config.forge.open_pulls(&repository, branch).await {
+            Ok(pulls) => pulls,
+            Err(error) if error.kind.concerns_the_host() => return Err(error.into()),
+            Err(error) => {
+                // What was told of its pull requests stays known.
+                open.extend(told.keys().filter(|(source, _)| *source == definition.name).cloned());
+                info!(source = definition.name, %error, "Cannot list pull requests; trying again later");
+                continue;
+            }
+        };
         for pull in pulls.into_iter().take(MAX_PULLS) {
             let key = (definition.name.clone(), pull.number);
             open.insert(key.clone());
@@ -150,7 +159,7 @@ async fn one(
     let definition = &row.definition;
     let preview = preview(shared, config, definition, pull, applied).await?;
     if config.commit_statuses {
-        let mut transaction = shared.store.begin().await?;
+        let mut transaction = lease.begin(&shared.store).await?;
         lease.fence(&mut transaction).await?;
         let at = Ts::from(shared.clock.now());
         let (source, url) = (definition.name.as_str(), definition.url.as_str());

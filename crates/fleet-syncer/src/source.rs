@@ -293,6 +293,7 @@ impl Source {
     /// Somebody wants to know: the next look is noted whatever it finds.
     pub(crate) fn asked(&mut self) {
         self.quarantine.wake();
+        self.refused = None;
         self.noted_poll = None;
         self.quiet_since = None;
         self.held = None;

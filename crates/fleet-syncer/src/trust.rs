@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fleet_git::{GitErrorKind, HistoryCommit};
 use fleet_model::{CommitId, Kind, Manifest, SyncPolicySpec, SyncRules, SyncTrust, TrustEffect};
-use fleet_render::plan::Plan;
+use fleet_render::plan::{Plan, Radius};
 use fleet_store::{PgConnection, StoreError, manifest_documents};
 use fleet_trust::{DenialKind, Judged, Policy, SignedCommit, Subject};
 use tracing::warn;
@@ -33,6 +33,9 @@ pub(crate) struct Range {
     pub(crate) commits: Arc<Vec<TrustedCommit>>,
     /// Whether there are more commits than were judged.
     too_long: bool,
+    /// The commit in force is not where the first parents lead: what is new may take back what is in force. It is one
+    /// decision, and each commit counts as one that changes every file.
+    pub(crate) detached: bool,
 }
 
 /// One commit and what each rule says of it.
@@ -142,18 +145,21 @@ pub(crate) fn sentences(violations: &[Violation]) -> Vec<String> {
 }
 
 /// What a plan does, as rules name it.
-pub(crate) fn effects(plan: &Plan) -> Vec<TrustEffect> {
+pub(crate) fn effects(plan: &Plan, radius: &Radius) -> Vec<TrustEffect> {
     use fleet_render::plan::Change;
     let touched = |kinds: &[Kind]| {
         plan.objects.iter().any(|object| kinds.contains(&object.kind) && object.change != Change::Moved)
     };
-    let devices = !plan.groups.is_empty() || !plan.unmanaged.is_empty() || !plan.reassigned.is_empty();
+    let devices = radius.devices_unmanaged > 0
+        || !plan.groups.is_empty()
+        || !plan.unmanaged.is_empty()
+        || !plan.reassigned.is_empty();
     let fleets = plan.objects.iter().any(|object| object.kind == Kind::Fleet && object.change == Change::Removed);
     let all = [
         (TrustEffect::SyncPolicy, touched(&[Kind::SyncPolicy])),
         (TrustEffect::Sources, touched(&[Kind::Repository, Kind::ResourceSync])),
         (TrustEffect::Enrollment, touched(&[Kind::EnrollmentPolicy])),
-        (TrustEffect::RemoveFleet, fleets || plan.radius.fleets_removed > 0),
+        (TrustEffect::RemoveFleet, fleets || radius.fleets_removed > 0),
         (TrustEffect::OsImage, plan.groups.iter().any(|group| group.os.is_some())),
         (TrustEffect::Applications, plan.groups.iter().any(|group| !group.applications.is_empty())),
         (TrustEffect::AnyDevice, devices),
@@ -171,17 +177,18 @@ pub(crate) async fn rules(
     source: &str,
 ) -> Result<SyncRules, StoreError> {
     let stored = manifest_documents(connection, org, Kind::SyncPolicy, None).await?;
-    let policies: Vec<(bool, SyncPolicySpec)> = stored
-        .into_iter()
-        .filter_map(|stored| match Manifest::from_document(Kind::SyncPolicy, stored.document) {
-            Ok(Manifest::SyncPolicy(policy)) => Some((stored.source == source, policy.spec)),
-            Ok(_) => None,
+    let mut policies: Vec<(bool, SyncPolicySpec)> = Vec::with_capacity(stored.len());
+    for stored in stored {
+        match Manifest::from_document(Kind::SyncPolicy, stored.document) {
+            Ok(Manifest::SyncPolicy(policy)) => policies.push((stored.source == source, policy.spec)),
+            Ok(_) => {}
+            // Without it a commit could get by that it is there to stop.
             Err(error) => {
-                warn!(policy = stored.name, %error, "Cannot read a stored SyncPolicy; going on without it");
-                None
+                warn!(policy = stored.name, %error, "Cannot read a stored SyncPolicy; nothing is applied without it");
+                return Err(StoreError::Corrupt { what: "SyncPolicy", reason: format!("{}: {error}", stored.name) });
             }
-        })
-        .collect();
+        }
+    }
     Ok(SyncRules::of_source(Some(source), policies.iter().map(|(own, policy)| (*own, policy))))
 }
 
@@ -197,8 +204,13 @@ pub(crate) async fn judge(
     asked: Vec<SyncTrust>,
 ) -> Result<Range, RunError> {
     let max = if base.is_some() { MAX_COMMITS } else { 1 };
-    let history = mirror.git.history(mirror.path, base, tip, max).await?;
+    let mut history = mirror.git.history(mirror.path, base, tip, max).await?;
     let too_long = base.is_some() && !history.complete;
+    // Back at a commit that the one in force came from: nothing is new, and all of it is another state.
+    let goes_back = history.commits.is_empty() && base.is_some_and(|base| base != tip);
+    if goes_back {
+        history = mirror.git.history(mirror.path, None, tip, 1).await?;
+    }
     let asked = Arc::new(asked);
     let policy = Arc::new(Policy::new(&asked));
     let commits = history.commits;
@@ -209,6 +221,7 @@ pub(crate) async fn judge(
         Some(parent) => mirror.git.history(mirror.path, None, parent, 1).await?.commits.first().and_then(committed_at),
         None => None,
     });
+    let detached = goes_back || base.is_some() && !commits.is_empty() && oldest != base;
     let (judging, judged_commits, judged_dates) = (Arc::clone(&policy), commits.clone(), dates);
     let judged = blocking("judging signatures", move || {
         let one = |(at, commit): (usize, &HistoryCommit)| {
@@ -220,10 +233,10 @@ pub(crate) async fn judge(
     .await?;
     let mut found = Vec::with_capacity(commits.len());
     for (commit, judged) in commits.into_iter().zip(judged).rev() {
-        let covered = covered(mirror, &policy, &commit, base.is_none(), &judged).await?;
+        let covered = covered(mirror, &policy, &commit, base.is_none() || detached, &judged).await?;
         found.push(TrustedCommit { id: commit.id, subject: commit.subject, judged, covered });
     }
-    Ok(Range { asked, policy, commits: Arc::new(found), too_long })
+    Ok(Range { asked, policy, commits: Arc::new(found), too_long, detached })
 }
 
 fn committed_at(commit: &HistoryCommit) -> Option<i64> {
@@ -263,10 +276,11 @@ pub(crate) fn violations(
     vouched: Option<&Vouched>,
     rules: &SyncRules,
     plan: &Plan,
+    radius: &Radius,
 ) -> Result<Vec<Violation>, StoreError> {
     let asked = vouched.map_or(&[][..], |vouched| &vouched.range.asked[..]);
     if asked != rules.trust() {
         return Err(StoreError::Conflict { what: "the rules for signatures".to_owned() });
     }
-    Ok(vouched.map_or_else(Vec::new, |vouched| vouched.range.violations(vouched.count, &effects(plan))))
+    Ok(vouched.map_or_else(Vec::new, |vouched| vouched.range.violations(vouched.count, &effects(plan, radius))))
 }

@@ -72,6 +72,11 @@ impl WebFiles {
         Self { config, store, clock, fetcher, known: Mutex::default() }
     }
 
+    /// Somebody else may have read and applied files since: what this process read last is not the last word.
+    pub(crate) async fn forget(&self) {
+        self.known.lock().await.clear();
+    }
+
     /// The file as the server gives it, or as it was read last: when that is not long ago, or the server is away.
     ///
     /// # Errors

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use fleet_pki::{CertificateAuthority, Lifetime};
 use fleet_runtime::{Backoff, CancellationToken, ErrorChain, Pace};
 use fleet_store::{
-    Channel, DeviceScope, Lease, ORIGIN_CONFIG, SourceDefinition, SourceRow, Store, StoreError, Ts, forget_positions_except,
-    lock_device_changes, mark_all_devices_dirty, put_source, remove_source, restore_leaving, unsettled_sources,
+    Channel, DeviceScope, Lease, ORIGIN_CONFIG, SourceDefinition, SourceRow, Store, StoreError, Ts,
+    forget_positions_except, lock_device_changes, mark_all_devices_dirty, put_source, remove_source, restore_leaving,
+    unsettled_sources,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -71,6 +72,8 @@ pub(crate) async fn work(
     lease: Lease,
     term: CancellationToken,
 ) {
+    shared.mirrors.forget_fetched();
+    shared.web.forget().await;
     let wakers = Arc::new(Wakers::default());
     let mut tasks = JoinSet::new();
     tasks.spawn(hear(shared.store.clone(), Arc::clone(&wakers), term.clone()));
@@ -231,8 +234,7 @@ fn follow(
     });
     for row in rows {
         let definition = &row.definition;
-        let identity =
-            SourceIdentity(definition.clone(), row.leaving);
+        let identity = SourceIdentity(definition.clone(), row.leaving);
         let name = definition.name.clone();
         match running.get(&name) {
             Some((known, _)) if *known == identity => continue,
@@ -240,8 +242,8 @@ fn follow(
             None => {}
         }
         let token = term.child_token();
-        let source = Source::new(Arc::clone(shared), lease.clone(), row);
         let local = local_path(&definition.url);
+        let source = Source::new(Arc::clone(shared), lease.clone(), row);
         tasks.spawn(source_loop(source, wakers.source(&name), local, shared.config.poll_interval, token.clone()));
         running.insert(name, (identity, token));
     }

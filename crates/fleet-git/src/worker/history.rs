@@ -57,6 +57,7 @@ pub(super) fn history(
             break;
         }
         let commit = repo.find_commit(id).map_err(|error| classify::local(&error, "read a commit in the mirror"))?;
+        super::blobs::verify(gix::objs::Kind::Commit, &commit.data, &id)?;
         let parents = commit.parent_ids().map(|parent| parent.detach()).collect::<Vec<_>>();
         let raw = (commit.data.len() <= MAX_RAW).then(|| commit.data.clone());
         total += raw.as_ref().map_or(0, Vec::len);

@@ -115,9 +115,7 @@ pub(crate) async fn held(
             | HoldReason::UnsignedCommit
             | HoldReason::UntrustedSigner,
             _,
-        ) => {
-            (StatusState::Pending, format!("held, plan {} waits for approval: {why}", plan.digest.short()))
-        }
+        ) => (StatusState::Pending, format!("held, plan {} waits for approval: {why}", plan.digest.short())),
     };
     put(connection, outbox, topic, PLAN, state, &told).await?;
     Ok(())

@@ -68,7 +68,7 @@ async fn look(
     now: Instant,
 ) -> Result<Seen, StoreError> {
     let org = shared.config.org;
-    let mut transaction = shared.store.begin().await?;
+    let mut transaction = lease.begin(&shared.store).await?;
     lease.fence(&mut transaction).await?;
     let progress = rollout_progress(&mut transaction, org, &rollout.source).await?;
     let moved = known.is_none_or(|known| known.progress != progress);

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use fleet_forge::{ForgeError, ForgeErrorKind, Status, StatusState};
 use fleet_runtime::{Backoff, CancellationToken, ErrorChain, Pace};
 use fleet_store::{
-    Lease, Message, StoreError, Ts, due_messages, message_done, message_failed, outbox_backlog, tidy_outbox,
+    Lease, Message, StoreError, Ts, due_messages, message_done, message_failed, outbox_backlog, source_places,
+    tidy_outbox,
 };
 use tracing::{debug, info, warn};
 
@@ -132,10 +133,18 @@ impl Sender {
         let repository = repository.ok_or_else(|| {
             invalid(format!("{} names no repository of {}", message.url, self.config.forge.settings().url_prefix))
         })?;
+        // Sources of one repository must not overwrite each other's words.
+        let places = source_places(self.shared.store.pool(), self.shared.config.org).await;
+        let here = |url: &str| self.config.forge.repository(url).as_ref() == Some(&repository);
+        let shared = places.unwrap_or_default().iter().filter(|place| here(&place.url)).count() > 1;
+        let context = match shared {
+            true => format!("{} ({})", message.context, message.source),
+            false => message.context.clone(),
+        };
         let state = StatusState::stored(&message.state);
         let status = Status {
             commit: &message.commit,
-            context: &message.context,
+            context: &context,
             state: state.ok_or_else(|| invalid(format!("unknown state {:?}", message.state)))?,
             description: &message.description,
             target_url: message.target_url.as_deref(),
@@ -144,7 +153,7 @@ impl Sender {
     }
 
     async fn done(&self, message: &Message, error: Option<&str>) -> Result<(), StoreError> {
-        let mut transaction = self.shared.store.begin().await?;
+        let mut transaction = self.lease.begin(&self.shared.store).await?;
         self.lease.fence(&mut transaction).await?;
         message_done(&mut transaction, self.shared.config.org, message, error, Ts::from(self.shared.clock.now()))
             .await?;
@@ -187,7 +196,7 @@ impl Sender {
             ForgeErrorKind::Denied | ForgeErrorKind::NotFound | ForgeErrorKind::Invalid => wait(message.attempts),
         };
         let again_at = Ts::from(self.shared.clock.now() + pause);
-        let mut transaction = self.shared.store.begin().await?;
+        let mut transaction = self.lease.begin(&self.shared.store).await?;
         self.lease.fence(&mut transaction).await?;
         message_failed(&mut transaction, self.shared.config.org, message, &error.message, again_at).await?;
         transaction.commit().await.map_err(StoreError::from)?;
@@ -229,7 +238,7 @@ pub(super) async fn tidy(shared: Arc<Shared>, lease: Lease, term: CancellationTo
 
 async fn tidy_once(shared: &Shared, lease: &Lease) -> Result<(), StoreError> {
     let before = |age: Duration| Ts::from(shared.clock.now() - age);
-    let mut transaction = shared.store.begin().await?;
+    let mut transaction = lease.begin(&shared.store).await?;
     lease.fence(&mut transaction).await?;
     tidy_outbox(&mut transaction, shared.config.org, before(KEEP_TOLD), before(KEEP_UNTOLD)).await?;
     transaction.commit().await.map_err(StoreError::from)

@@ -45,7 +45,8 @@ impl Source {
     }
 
     async fn write_behind(&self, count: Option<u32>) -> Result<(), StoreError> {
-        let mut transaction = self.shared.store.begin().await?;
+        let mut transaction = self.lease.begin(&self.shared.store).await?;
+        self.lease.fence(&mut transaction).await?;
         record_behind(&mut transaction, self.shared.config.org, &self.definition.name, count).await?;
         transaction.commit().await.map_err(StoreError::from)
     }
@@ -74,7 +75,8 @@ impl Source {
             details: None,
         };
         let written = async {
-            let mut transaction = self.shared.store.begin().await?;
+            let mut transaction = self.lease.begin(&self.shared.store).await?;
+            self.lease.fence(&mut transaction).await?;
             record_event(&mut transaction, self.shared.config.org, &event).await?;
             transaction.commit().await.map_err(StoreError::from)
         };

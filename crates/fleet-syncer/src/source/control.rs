@@ -7,7 +7,7 @@ use fleet_git::GitErrorKind;
 use fleet_model::{CommitId, Condition};
 use fleet_store::{
     NewEvent, Observation, SourcePosition, StoreError, Suspension, Ts, end_suspension, last_position, record_event,
-    record_observation, source_suspension,
+    record_observation, source_defines_anything, source_suspension,
 };
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -57,9 +57,12 @@ impl Source {
     /// The suspension in force. One that is over is ended.
     pub(super) async fn suspension(&mut self) -> Result<Option<Suspension>, StoreError> {
         let (org, name, now) = (self.shared.config.org, self.definition.name.clone(), self.shared.clock.now());
-        let mut transaction = self.shared.store.begin().await?;
+        let mut transaction = self.lease.begin(&self.shared.store).await?;
         let mut found = source_suspension(&mut transaction, org, &name).await?;
         let is_over = found.as_ref().and_then(|found| found.until).is_some_and(|until| until.to_jiff() <= now);
+        if is_over {
+            self.lease.fence(&mut transaction).await?;
+        }
         if is_over && end_suspension(&mut transaction, org, &name, Some(Ts::from(now))).await? {
             let event = NewEvent {
                 kind: "Source",
@@ -118,6 +121,12 @@ impl Source {
     pub(super) async fn position_here(&self) -> Result<Option<CommitId>, StoreError> {
         let here = (&self.definition.url, &self.definition.revision);
         let is_here = |position: &SourcePosition| position.place.as_ref().is_none_or(|(url, rev)| (url, rev) == here);
+        // What is stored is not to be brought back, even if it is of another path: it changes as any commit changes it.
+        let mut transaction = self.shared.store.begin().await?;
+        if source_defines_anything(&mut transaction, self.shared.config.org, &self.definition.name).await? {
+            return Ok(None);
+        }
+        drop(transaction);
         Ok(self.position().await?.filter(is_here).map(|position| position.commit))
     }
 

@@ -63,9 +63,10 @@ impl Source {
         let all = range.commits.len();
         let mut count = range.acceptable();
         for _ in 0..MAX_STEPS {
-            // The commit in force is looked at again, or its history was rewritten and is one decision.
+            // The commit in force is looked at again; or its history was rewritten, or the commit in force came in by a
+            // second parent, which is one decision.
             let is_all = count == all;
-            if (count == 0 && all > 0) || (rewritten.is_some() && !is_all) {
+            if (count == 0 && all > 0) || ((rewritten.is_some() || range.detached) && !is_all) {
                 break;
             }
             let target = if is_all { tip.clone() } else { range.commits[count - 1].id.clone() };
@@ -123,6 +124,8 @@ impl Source {
             self.note_verified(newest).await?;
         }
         match range.violations(range.commits.len(), &[]).first() {
+            // Nothing is new: what was said when it came stays.
+            None if range.commits.is_empty() && conditions::is_verified(&self.conditions) => {}
             None => tell_verified(&mut self.conditions, tip, &range, &now),
             Some(first) => {
                 let told = trust::sentences(&range.violations(range.commits.len(), &[])).join("; ");
@@ -133,7 +136,8 @@ impl Source {
     }
 
     async fn note_verified(&self, commit: &CommitId) -> Result<(), StoreError> {
-        let mut transaction = self.shared.store.begin().await?;
+        let mut transaction = self.lease.begin(&self.shared.store).await?;
+        self.lease.fence(&mut transaction).await?;
         record_verified(&mut transaction, self.shared.config.org, &self.definition.name, commit).await?;
         transaction.commit().await.map_err(StoreError::from)
     }

@@ -38,7 +38,7 @@ impl Stand {
     pub(crate) fn start(host: &str, first: &str) -> Self {
         let database = TestDatabase::create();
         let dir = tempfile::Builder::new().prefix("shorebase-kills").tempdir().unwrap();
-        let git = "{pollInterval: 1s}".to_owned();
+        let git = "{pollInterval: 1s, deletionGracePeriod: 0s}".to_owned();
         let config =
             ServiceConfig { database: database.url(), source: host.to_owned(), more_sources: String::new(), git };
         let mut service = Service::new(dir.path(), config);
@@ -64,7 +64,10 @@ impl Stand {
     pub(crate) fn settle(&self, step: &Step) {
         let judged = match step.good {
             true => {
-                format!("select applied_commit = '{0}' and observed_commit = '{0}' from desired.sources", step.commit)
+                format!(
+                    "select applied_commit = '{0}' and observed_commit = '{0}' from desired.sources where name = 'main'",
+                    step.commit
+                )
             }
             false => format!(
                 "select s.observed_commit = '{0}' and c.verdict = 'Refused' from desired.sources s

@@ -48,7 +48,8 @@ impl<'a> Facts<'a> {
         if self.no("Verified").is_some() {
             return "Unverified";
         }
-        if self.no("Parsed").is_some() {
+        let rests = self.no("Ready").is_some_and(|ready| ready.reason == "Quarantined");
+        if self.no("Parsed").is_some() || rests {
             return "Refused";
         }
         match (self.observed, self.applied) {
