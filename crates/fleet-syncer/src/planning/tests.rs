@@ -27,6 +27,7 @@ use crate::outbox::Outbox;
 use crate::pins::LastPins;
 use crate::reconcile::reconcile_devices;
 use crate::repositories::Repositories;
+use crate::secrets::Secrets;
 use crate::snapshot::{Mirror, Snapshot};
 use crate::tombstones::{Ended, end_graces};
 use crate::values::Subjects;
@@ -42,6 +43,7 @@ pub(crate) struct World {
     git: WorkerPool,
     dependencies: Dependencies,
     web: WebFiles,
+    secrets: Secrets,
     cache: RevisionCache,
     turn: tokio::sync::Mutex<()>,
     outbox: Outbox,
@@ -73,6 +75,7 @@ impl World {
             max_mirror_bytes: u64::MAX,
             deletion_grace: Duration::ZERO,
             http_poll_interval: Duration::from_secs(60),
+            secrets: None,
             device_certificate_lifetime: ttl,
             forges: Vec::new(),
         });
@@ -83,6 +86,7 @@ impl World {
                 let mirrors = Arc::new(Mirrors::new(Arc::clone(&config), SyncerMetrics::default()));
                 Dependencies::new(Arc::clone(&config), store.clone(), Arc::new(SystemClock), mirrors)
             },
+            secrets: Secrets::new(None, store.clone()),
             web: WebFiles::new(config, store.clone(), Arc::new(SystemClock)),
             store,
             lease,
@@ -125,12 +129,14 @@ impl World {
             snapshot: &snapshot,
             dependencies: &self.dependencies,
             web: &self.web,
+            secrets: &self.secrets,
             repositories: &Repositories::default(),
             subjects: &Subjects::default(),
             last: &LastPins::default(),
             contents: &mut contents,
             only_in_force: false,
             pinned: HashMap::new(),
+            unreadable: std::collections::BTreeSet::new(),
         };
         desired::build(&report, source, &mut reader).await.unwrap()
     }

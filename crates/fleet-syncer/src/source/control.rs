@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fleet_git::GitErrorKind;
-use fleet_model::{CommitId, Condition};
+use fleet_model::{CommitId, Condition, Digest};
 use fleet_store::{
     NewEvent, Observation, SourcePosition, StoreError, Suspension, Ts, end_suspension, last_position, record_event,
     record_observation, source_suspension,
@@ -36,15 +36,29 @@ impl Source {
         !self.stale && self.quiet_since.is_some_and(|since| (0..QUIET_SECONDS).contains(&(now - since.as_second())))
     }
 
-    /// How long the source may be left alone: until its suspension ends, or a web server is asked again.
+    /// How long the source may be left alone: until its suspension ends, or a web server is asked or a secret read again.
     pub(crate) fn rest(&self) -> Option<Duration> {
         let web = self.uses_web.then(|| self.shared.config.http_poll_interval);
+        let secrets = self.shared.secrets.poll_interval().filter(|_| self.uses_secrets);
         let suspended = self.suspended_until.map(|until| {
             let left = until.as_second() - self.shared.clock.now().as_second();
             // The end has passed for sure when it is looked at.
             Duration::from_secs(u64::try_from(left).unwrap_or(0) + 1)
         });
-        web.into_iter().chain(suspended).min()
+        web.into_iter().chain(secrets).chain(suspended).min()
+    }
+
+    /// Whether a secret has other contents than these by now, cannot be read any more, or can be again.
+    pub(super) async fn secret_moved(&mut self, place: &str, tree: Digest) -> bool {
+        let mark = self.shared.secrets.mark(place).await;
+        let told = conditions::has_unreadable_secrets(&self.conditions);
+        let moved = match (self.secret_marks.get(place), &mark) {
+            (Some(before), now) => before != now,
+            (None, Ok(now)) => *now != tree || told,
+            (None, Err(_)) => !told,
+        };
+        self.secret_marks.insert(place.to_owned(), mark);
+        moved
     }
 
     /// Whether the commit was found to wait for a person a moment ago.
