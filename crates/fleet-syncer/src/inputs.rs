@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use fleet_git::{GitErrorKind, ObjectId, WorkerPool};
 use fleet_model::{
-    CommitId, ConfigProvider, ConfigSource, DeviceSpec, Digest, GitRef, LabelSelector, SECRET_REPOSITORY, SELF_REPOSITORY,
-    SecretRef,
+    CommitId, ConfigProvider, ConfigSource, DeviceSpec, Digest, GitRef, LabelSelector, SECRET_REPOSITORY,
+    SELF_REPOSITORY, SecretRef,
 };
 use fleet_render::{InputValue, PinnedFile, PinnedTree, literal_prefix, tree_digest};
 use fleet_store::{InputKind, PinnedInput};

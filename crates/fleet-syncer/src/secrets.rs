@@ -211,7 +211,10 @@ impl Known {
             }
             Err(error) => {
                 if self.error.as_ref() != Some(&error) {
-                    warn!(secret = place, error, "Cannot read a secret that manifests refer to; devices keep what they have");
+                    warn!(
+                        secret = place,
+                        error, "Cannot read a secret that manifests refer to; devices keep what they have"
+                    );
                 }
                 self.error = Some(error);
             }
@@ -221,7 +224,12 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use fleet_fetch::FilesSecrets;
+    use fleet_model::CommitId;
+
     use super::*;
+    use crate::desired::Desired;
+    use crate::planning::tests::{Files, World};
 
     fn key(byte: u8) -> Key {
         Key(hmac::Key::new(hmac::HMAC_SHA256, &[byte; 32]))
@@ -260,5 +268,57 @@ mod tests {
         assert!(known.error.is_some() && known.tree == Some(both));
         known.note("ops/pin", Ok(more.clone()));
         assert!(known.error.is_none() && known.tree == Some(more));
+    }
+
+    fn files_of(mount: &str) -> Files {
+        let fleet = format!(
+            "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata: {{name: doors}}\nspec:\n  selector: {{matchLabels: {{role: door}}}}\n  \
+             template:\n    spec:\n      config:\n        - name: door\n          \
+             secretRef: {{namespace: ops, name: door, mountPath: {mount}}}\n"
+        );
+        Files::from([("fleet.yaml".to_owned(), fleet)])
+    }
+
+    #[tokio::test]
+    async fn a_pull_request_reads_no_secret_and_one_that_is_away_stays_pinned() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("ops/door/pin");
+        std::fs::create_dir_all(key.parent().unwrap()).unwrap();
+        std::fs::write(&key, "1").unwrap();
+        let mut world = World::new().await;
+        let config = SecretsConfig {
+            provider: Arc::new(SecretProvider::Files(FilesSecrets::new(directory.path()))),
+            namespaces: BTreeSet::new(),
+            poll_interval: Duration::ZERO,
+        };
+        world.secrets = Secrets::new(Some(config), world.store.clone());
+        let source = world.source("main").await;
+        let commit = |n: char| n.to_string().repeat(40).parse::<CommitId>().unwrap();
+        let (first, second) = (commit('a'), commit('b'));
+
+        // Nothing is in force: nothing is read for a stranger.
+        let stranger = world.desired_of("main", &first, &files_of("/etc/door"), true).await;
+        let problem = stranger.fleets[0].problem.as_deref().unwrap();
+        assert!(problem.contains("the secret ops/door is read after the merge"), "{problem}");
+        assert!(world.secrets.known.lock().await.is_empty() && stranger.blobs.is_empty());
+
+        let desired = world.desired("main", &first, &files_of("/etc/door")).await;
+        world.apply(&source, None, &first, &desired).await;
+        let pinned = |desired: &Desired| desired.revisions[0].inputs[0].tree;
+        let before = pinned(&desired);
+        assert!(!desired.trees[&before][0].seal.unwrap().hex().is_empty());
+
+        // What is in force is known without a read; a newer content is not looked at for a stranger.
+        std::fs::write(&key, "2").unwrap();
+        let stranger = world.desired_of("main", &second, &files_of("/etc/gate"), true).await;
+        assert_eq!(pinned(&stranger), before);
+        assert!(stranger.unreadable.is_empty());
+        assert_ne!(pinned(&world.desired("main", &second, &files_of("/etc/door")).await), before);
+
+        // Away: what is in force stays, and that is told.
+        std::fs::remove_file(&key).unwrap();
+        let desired = world.desired("main", &second, &files_of("/etc/gate")).await;
+        assert_eq!((pinned(&desired), desired.fleets[0].problem.as_deref()), (before, None));
+        assert_eq!(desired.unreadable.len(), 1, "{:?}", desired.unreadable);
     }
 }

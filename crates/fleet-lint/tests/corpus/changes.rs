@@ -139,12 +139,20 @@ pub(crate) const FLEET_CHANGES: &[Change] = &[
         &[("SB0401", 11, 3), ("SB0302", 11, 18)],
     ),
     (
-        "httpRef waits",
+        "httpRef",
         (
             "          gitRef:\n            repository: .\n            path: config/kiosk\n",
             "          httpRef: {repository: a, filePath: /b}\n",
         ),
-        &[("SB0401", 15, 11)],
+        &[],
+    ),
+    (
+        "secretRef",
+        (
+            "          gitRef:\n            repository: .\n            path: config/kiosk\n",
+            "          secretRef: {namespace: a, name: b, mountPath: /b}\n",
+        ),
+        &[],
     ),
     ("consoles", ("    spec:\n      config:", "    spec:\n      consoles: []\n      config:"), &[("SB0211", 13, 7)]),
     ("duplicate provider", ("- name: files", "- name: base"), &[("SB0404", 18, 17)]),

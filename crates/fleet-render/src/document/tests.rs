@@ -426,9 +426,8 @@ fn what_is_shown_of_a_document_with_secrets_cannot_be_compared_with_guesses() {
         {"name": "keys", "secretRef": {"namespace": "ops", "name": "pin", "mountPath": "/etc/a"}}
     ]}));
     let pins = |tree: PinnedTree| PinnedInputs::from_iter([("keys".to_owned(), tree)]);
-    let prepared = |content: &[u8], key: &str| {
-        Prepared::new(&template, pins(sealed(&[("pin", content)], key))).unwrap()
-    };
+    let prepared =
+        |content: &[u8], key: &str| Prepared::new(&template, pins(sealed(&[("pin", content)], key))).unwrap();
     let none = Labels::new();
     let subject = Subject { name: "d", labels: &none };
     let made = |content: &[u8], key: &str| prepared(content, key).render(&subject).unwrap();

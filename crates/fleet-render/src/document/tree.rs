@@ -165,7 +165,12 @@ mod tests {
     use super::*;
 
     fn tree(paths: &[&str]) -> Result<PinnedTree, PathProblem> {
-        let file = |path: &&str| PinnedFile { path: (*path).to_owned(), mode: 0o644, content: Arc::from(&b""[..]), seal: None };
+        let file = |path: &&str| PinnedFile {
+            path: (*path).to_owned(),
+            mode: 0o644,
+            content: Arc::from(&b""[..]),
+            seal: None,
+        };
         PinnedTree::new(paths.iter().map(file).collect())
     }
 

@@ -43,7 +43,7 @@ pub(crate) struct World {
     git: WorkerPool,
     dependencies: Dependencies,
     web: WebFiles,
-    secrets: Secrets,
+    pub(crate) secrets: Secrets,
     cache: RevisionCache,
     turn: tokio::sync::Mutex<()>,
     outbox: Outbox,
@@ -116,6 +116,17 @@ impl World {
 
     /// What the service makes of a commit. No worker runs: all contents are at hand.
     pub(crate) async fn desired(&self, source: &str, commit: &CommitId, files: &Files) -> Desired {
+        self.desired_of(source, commit, files, false).await
+    }
+
+    /// The same, also for a commit that may be a stranger's.
+    pub(crate) async fn desired_of(
+        &self,
+        source: &str,
+        commit: &CommitId,
+        files: &Files,
+        only_in_force: bool,
+    ) -> Desired {
         let snapshot = Snapshot::of_files(commit.clone(), files);
         let report = check_tree(&snapshot.files(), Some(&snapshot.all_paths()), &LintConfig::default());
         assert!(!has_errors(&report.diagnostics), "{:#?}", report.diagnostics);
@@ -132,9 +143,9 @@ impl World {
             secrets: &self.secrets,
             repositories: &Repositories::default(),
             subjects: &Subjects::default(),
-            last: &LastPins::default(),
+            last: &LastPins::read(&self.store, ORG, source).await.unwrap(),
             contents: &mut contents,
-            only_in_force: false,
+            only_in_force,
             pinned: HashMap::new(),
             unreadable: std::collections::BTreeSet::new(),
         };

@@ -8,8 +8,7 @@ use fleet_lint::codes::{self, Code};
 use fleet_lint::{LintConfig, PlacedManifest, TreeReport, check_tree};
 use fleet_model::{
     ConfigProvider, ConfigSource, DeviceSpec, Diagnostic, Digest, GitRef, HttpRef, LabelSelector, Labels, Manifest,
-    SECRET_REPOSITORY, SecretRef,
-    Repository, RepositorySpec, SELF_REPOSITORY, Severity,
+    Repository, RepositorySpec, SECRET_REPOSITORY, SELF_REPOSITORY, SecretRef, Severity,
 };
 use fleet_render::ownership::labels_in_force;
 use fleet_render::plan::{DeviceState, FleetState, InputFacts, ObjectState, Revision, State, Target};

@@ -91,7 +91,8 @@ fn shown(there: &Installation) -> Vec<(String, String)> {
         let said = [output.stdout, output.stderr].concat();
         all.push((args.join(" "), String::from_utf8(said).unwrap()));
     }
-    for args in [&["describe", "fleet", "kiosks"][..], &["describe", "source", "main"], &["describe", "device", &device]]
+    for args in
+        [&["describe", "fleet", "kiosks"][..], &["describe", "source", "main"], &["describe", "device", &device]]
     {
         all.push((args.join(" "), there.fleetctl_ok(args)));
     }
@@ -133,7 +134,9 @@ fn a_secret_reaches_devices_follows_its_store_and_is_shown_to_nobody() {
     kiosk.wait_file("/etc/door/pin", two);
     assert_ne!(revisions(), before);
     // A commit after it, so that there is a plan in which the secret stays.
-    there.repo.write("fleets/kiosks.yaml", fleet(DOOR).replace("nowhere", "somewhere").replace("/etc/door", "/etc/gate"));
+    there
+        .repo
+        .write("fleets/kiosks.yaml", fleet(DOOR).replace("nowhere", "somewhere").replace("/etc/door", "/etc/gate"));
     let commit = there.repo.commit("the gate");
     there.wait_applied(&commit);
     kiosk.wait_file("/etc/gate/pin", two);
@@ -150,7 +153,8 @@ fn a_secret_reaches_devices_follows_its_store_and_is_shown_to_nobody() {
     let rendered = &all.iter().find(|(path, _)| path.ends_with("/rendered")).unwrap().1;
     assert!(rendered.contains("/etc/gate/pin") && rendered.contains("*****"), "{rendered}");
     // What keeps the digest of the document from telling is not shown either.
-    let hidden = there.sql("select substring(convert_from(body, 'UTF8') from 'secret-([0-9a-f]{64})') from rendered.specs");
+    let hidden =
+        there.sql("select substring(convert_from(body, 'UTF8') from 'secret-([0-9a-f]{64})') from rendered.specs");
     for hidden in hidden.lines().filter(|line| !line.is_empty()) {
         assert!(all.iter().all(|(_, text)| !text.contains(hidden)), "{hidden}");
     }
@@ -186,7 +190,15 @@ fn a_secret_that_is_away_or_shrinks_takes_nothing_from_devices() {
     told(&there, "False", "ops/door");
     // A commit is applied meanwhile, with what was read last; so it is after a restart.
     for (n, place) in ["somewhere", "elsewhere"].into_iter().enumerate() {
-        there.repo.write("fleets/kiosks.yaml", fleet(DOOR).replace("getOrDefault .metadata.labels \\\"site\\\" \\\"nowhere\\\"", "getOrDefault .metadata.labels \\\"spot\\\" \\\"nowhere\\\"").replace("nowhere", place));
+        there.repo.write(
+            "fleets/kiosks.yaml",
+            fleet(DOOR)
+                .replace(
+                    "getOrDefault .metadata.labels \\\"site\\\" \\\"nowhere\\\"",
+                    "getOrDefault .metadata.labels \\\"spot\\\" \\\"nowhere\\\"",
+                )
+                .replace("nowhere", place),
+        );
         let commit = there.repo.commit(place);
         there.wait_applied(&commit);
         kiosk.wait_file("/etc/identity", &format!("kiosk-1 at {place}\n"));
