@@ -146,6 +146,9 @@ pub(crate) const FLEET_CHANGES: &[Change] = &[
         ),
         &[],
     ),
+    ("consoles", ("    spec:\n      config:", "    spec:\n      consoles: []\n      config:"), &[("SB0211", 13, 7)]),
+    ("duplicate provider", ("- name: files", "- name: base"), &[("SB0404", 18, 17)]),
+    ("bad provider name", ("- name: files", "- name: My Files"), &[("SB0417", 18, 17)]),
     (
         "secretRef",
         (
@@ -154,9 +157,6 @@ pub(crate) const FLEET_CHANGES: &[Change] = &[
         ),
         &[],
     ),
-    ("consoles", ("    spec:\n      config:", "    spec:\n      consoles: []\n      config:"), &[("SB0211", 13, 7)]),
-    ("duplicate provider", ("- name: files", "- name: base"), &[("SB0404", 18, 17)]),
-    ("bad provider name", ("- name: files", "- name: My Files"), &[("SB0417", 18, 17)]),
     ("path not absolute", ("path: /etc/a", "path: etc/a"), &[("SB0405", 20, 21)]),
     ("path of the agent", ("path: /etc/a", "path: /var/lib/flightctl/a"), &[("SB0405", 20, 21)]),
     (
