@@ -151,8 +151,8 @@ pub(crate) struct Source {
     uses_web: bool,
     /// So have secrets.
     uses_secrets: bool,
-    /// What was heard of them last, by place.
-    secret_marks: HashMap<String, Result<Digest, String>>,
+    /// What was heard of them last, by place and what is pinned of it.
+    secret_marks: HashMap<(String, Digest), Result<Digest, String>>,
 }
 
 /// A commit without errors in it, and what is known of it.

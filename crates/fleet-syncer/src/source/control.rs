@@ -28,6 +28,9 @@ const HOLD_RECHECK_SECONDS: i64 = 60;
 /// source, and a commit that is not the applied one is never judged without asking the database again.
 const QUIET_SECONDS: i64 = 300;
 
+/// How many states of secrets are remembered.
+const MAX_MARKS: usize = 4096;
+
 impl Source {
     /// Whether the database said, not long ago, that only a new commit concerns this source: it is not suspended, uses no
     /// other repository, and nothing of it waits.
@@ -52,12 +55,17 @@ impl Source {
     pub(super) async fn secret_moved(&mut self, place: &str, tree: Digest) -> bool {
         let mark = self.shared.secrets.mark(place).await;
         let told = conditions::has_unreadable_secrets(&self.conditions);
-        let moved = match (self.secret_marks.get(place), &mark) {
+        let key = (place.to_owned(), tree);
+        let moved = match (self.secret_marks.get(&key), &mark) {
             (Some(before), now) => before != now,
             (None, Ok(now)) => *now != tree || told,
             (None, Err(_)) => !told,
         };
-        self.secret_marks.insert(place.to_owned(), mark);
+        // One is added whenever a secret changes. Without them there is one look too many.
+        if self.secret_marks.len() >= MAX_MARKS {
+            self.secret_marks.clear();
+        }
+        self.secret_marks.insert(key, mark);
         moved
     }
 
