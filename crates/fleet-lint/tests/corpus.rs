@@ -169,7 +169,7 @@ fn other_kinds_have_their_own_rules() {
         let text = swap(text, from, to);
         let mut expected = expected.to_vec();
         match name {
-            "secret" => expected = vec![("SB0306", 7, 7), ("SB0401", 8, 7)],
+            "secret" => expected = vec![("SB0306", 7, 7)],
             "password" => expected.push(("SB0427", 7, 16)),
             "registry" => expected.push(("SB0301", 7, 3)),
             "rules missing" => expected.push(("SB0302", 6, 3)),

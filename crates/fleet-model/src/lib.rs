@@ -20,6 +20,7 @@ mod os;
 mod policy;
 mod repository;
 mod rollout;
+mod secret_files;
 mod selector;
 mod source;
 mod status_body;
@@ -57,6 +58,7 @@ pub use repository::{
     ResourceSyncSpec, SELF_REPOSITORY, SshConfig, SyncType,
 };
 pub use rollout::{Batch, BatchLimit, BatchSequence, DeviceSelection, DisruptionBudget, RolloutPolicy};
+pub use secret_files::{MASK, SECRET_FILES_PREFIX, SECRET_REPOSITORY, mask_secret_files, may_hold_secret_files};
 pub use selector::{LabelSelector, MatchExpression, MatchOperator, SelectorError};
 pub use source::{
     AppliedPlan, AppliedPlanSpec, AppliedPlanStatus, ResumeSource, Source, SourceApproval, SourceDecision,

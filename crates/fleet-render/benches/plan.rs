@@ -20,6 +20,7 @@ fn tree() -> PinnedTree {
         path: format!("deploy/etc/acme/{n}.conf"),
         mode: 0o644,
         content: Arc::from(format!("# file {n}\n{}", "key = value\n".repeat(FILE_BYTES / 12)).as_bytes()),
+        seal: None,
     };
     PinnedTree::new((0..FILES).map(file).collect()).expect("the paths are clean and distinct")
 }

@@ -38,7 +38,7 @@ pub use paths::{OwnerProblem, PathProblem, PathReason, check_device_path, check_
 pub use pinned::{InputValue, MAX_VALUES, too_many_values};
 pub use problem::{Place, PrepareError, Problem, RenderError};
 pub(crate) use resolve::{Resolved, ResolvedFile, Slot};
-pub use tree::{PinnedFile, PinnedInputs, PinnedTree};
+pub use tree::{PinnedFile, PinnedInputs, PinnedTree, Seal};
 
 use crate::template::{Inputs, Subject};
 

@@ -17,7 +17,7 @@ pub mod template;
 
 pub use document::{
     InputKey, InputValue, MAX_VALUES, Outline, OutlineFile, OwnerProblem, PathProblem, PathReason, PinnedFile,
-    PinnedInputs, PinnedTree, Place, PrepareError, Prepared, Problem, RenderError, Rendered, check_device_path,
+    PinnedInputs, PinnedTree, Place, PrepareError, Prepared, Problem, RenderError, Rendered, Seal, check_device_path,
     check_owner, literal_prefix, too_many_values,
 };
 pub use image::{ImageProblem, ImageReason, check_image_reference, check_image_template, is_fully_qualified};

@@ -10,10 +10,10 @@ use crate::document::PinnedTree;
 /// Part of every revision digest. Grows when the same inputs are to give another document.
 const FORMAT: u32 = 1;
 
-/// The digest of a tree: paths, permission bits and contents of its files.
+/// The digest of a tree: paths, permission bits and contents of its files; of secret contents their seals.
 pub fn tree_digest(tree: &PinnedTree) -> Digest {
     let files: Vec<Value> =
-        tree.files().iter().map(|file| json!([file.path, file.mode, Digest::of(&file.content).hex()])).collect();
+        tree.files().iter().map(|file| json!([file.path, file.mode, file.digest().hex()])).collect();
     Digest::of(&canonical::to_vec(&Value::Array(files)))
 }
 
@@ -48,6 +48,7 @@ mod tests {
             path: (*path).to_owned(),
             mode: *mode,
             content: Arc::from(content.as_bytes()),
+            seal: None,
         };
         PinnedTree::new(files.iter().map(file).collect()).unwrap()
     }

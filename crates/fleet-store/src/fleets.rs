@@ -296,6 +296,9 @@ pub struct TreeFile {
     pub mode: u32,
     /// Digest of the contents.
     pub digest: Digest,
+    /// For a secret content: a keyed digest, which stands for it in all that people see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Digest>,
 }
 
 /// What a source's revisions took from elsewhere, each once.
@@ -441,6 +444,8 @@ pub struct TreeContent {
     pub mode: u32,
     /// The contents; files with the same ones share them.
     pub content: Arc<[u8]>,
+    /// As [`TreeFile::seal`].
+    pub seal: Option<Digest>,
 }
 
 /// Reads trees with all their contents. Trees that are missing, or lack a content, are not in the answer.
@@ -475,7 +480,7 @@ pub async fn load_trees(
             .into_iter()
             .map(|entry| {
                 let content = Arc::clone(contents.get(&entry.digest)?);
-                Some(TreeContent { path: entry.path, mode: entry.mode, content })
+                Some(TreeContent { path: entry.path, mode: entry.mode, content, seal: entry.seal })
             })
             .collect();
         if let Some(files) = files {

@@ -15,6 +15,7 @@ mod fleets;
 mod holds;
 mod http_files;
 mod input_values;
+mod installation_key;
 mod inventory;
 mod lease;
 mod manifests;
@@ -63,6 +64,7 @@ pub use fleets::{
 pub use holds::{HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, decide_hold, lock_hold, record_hold};
 pub use http_files::{HttpFile, http_file, record_http_file};
 pub use input_values::{InputValueRow, input_values, settle_input_values, want_input_values};
+pub use installation_key::installation_key;
 pub use inventory::{
     DeviceManifest, EnrolledDevice, Presence, count_known_devices, device_manifests, enrolled_devices,
 };

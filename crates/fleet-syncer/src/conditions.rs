@@ -1,12 +1,17 @@
 //! Conditions of a source: whether its host answers, whether its newest commit could be read, whether it is applied, and
 //! whether it waits for a person.
 
+use std::collections::BTreeSet;
+
 use fleet_git::{GitError, GitErrorKind, Remote};
 use fleet_lint::codes;
 use fleet_model::{CommitId, Condition, ConditionStatus, Diagnostic, Digest, Severity, set_condition};
 use fleet_store::Suspension;
 
 use crate::guard::HoldReason;
+
+/// The condition about secrets.
+const SECRETS: &str = "SecretsReadable";
 
 /// Why a commit was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +106,27 @@ pub(crate) fn applied(conditions: &mut Vec<Condition>, commit: &str, problems: u
     not_held(conditions, "Applied", &format!("commit {commit} is applied"), now);
     let reason = if problems + waiting == 0 { "Applied" } else { "AppliedWithProblems" };
     set_condition(conditions, Condition::new("Ready", ConditionStatus::True, reason, message, now));
+}
+
+/// Whether all secrets that are in use can be read. Sources whose secrets always could do not speak of it.
+pub(crate) fn secrets(conditions: &mut Vec<Condition>, unreadable: &BTreeSet<String>, now: &str) {
+    if !unreadable.is_empty() {
+        let shown: Vec<&str> = unreadable.iter().take(3).map(String::as_str).collect();
+        let more = match unreadable.len() - shown.len() {
+            0 => String::new(),
+            n => format!(" (and {n} more)"),
+        };
+        let message = format!("devices keep the secrets that they have: {}{more}", shown.join("; "));
+        set_condition(conditions, Condition::new(SECRETS, ConditionStatus::False, "Unreadable", message, now));
+    } else if has_unreadable_secrets(conditions) {
+        let message = "all secrets that are in use can be read";
+        set_condition(conditions, Condition::new(SECRETS, ConditionStatus::True, "Readable", message, now));
+    }
+}
+
+/// Whether the conditions tell of a secret that cannot be read.
+pub(crate) fn has_unreadable_secrets(conditions: &[Condition]) -> bool {
+    is(conditions, SECRETS, ConditionStatus::False)
 }
 
 /// A closer word for the first error, where there is one.
@@ -301,6 +327,18 @@ mod tests {
         assert_eq!(status(&conditions, "Ready"), Some((ConditionStatus::False, "Suspended".to_owned())));
         assert!(resumed(&mut conditions, "t3"));
         assert_eq!(status(&conditions, "Suspended"), Some((ConditionStatus::False, "Resumed".to_owned())));
+    }
+
+    #[test]
+    fn secrets_that_cannot_be_read_are_told_until_they_can() {
+        let mut conditions = Vec::new();
+        secrets(&mut conditions, &BTreeSet::new(), "t1");
+        assert_eq!(status(&conditions, SECRETS), None);
+        secrets(&mut conditions, &BTreeSet::from(["there is no secret ops/pin".to_owned()]), "t2");
+        assert!(has_unreadable_secrets(&conditions));
+        assert!(conditions[0].message.contains("ops/pin"), "{conditions:?}");
+        secrets(&mut conditions, &BTreeSet::new(), "t3");
+        assert_eq!(status(&conditions, SECRETS), Some((ConditionStatus::True, "Readable".to_owned())));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use fleet_store::SourceDefinition;
 
 use crate::credentials::GitCredentials;
 use crate::outbox::ForgeConfig;
+use crate::secrets::SecretsConfig;
 
 /// Settings of the syncer.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub struct SyncerConfig {
     pub deletion_grace: Duration,
     /// How often a web server is asked for a file; drawn from ± 20 %.
     pub http_poll_interval: Duration,
+    /// Where secrets come from; without it, fleets with a `secretRef` wait.
+    pub secrets: Option<SecretsConfig>,
     /// Life of a management certificate.
     pub device_certificate_lifetime: Duration,
     /// Forges that are told what becomes of commits.

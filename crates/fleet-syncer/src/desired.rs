@@ -41,6 +41,8 @@ pub(crate) struct Desired {
     /// Values of placeholders that nothing could be pinned for, and those for which nothing was when the look began.
     pub(crate) missing_values: Vec<InputValueRow>,
     pub(crate) missing_before: Vec<InputValueRow>,
+    /// Why secrets that are in use could not be read: what was pinned last stays.
+    pub(crate) unreadable: BTreeSet<String>,
     /// Objects that wait for other repositories.
     pub(crate) problems: usize,
     /// Objects that wait for a version of the service that can carry them out.
@@ -157,6 +159,7 @@ pub(crate) async fn build(
         }
         desired.manifests.push(row);
     }
+    desired.unreadable = std::mem::take(&mut reader.unreadable);
     if findings.is_empty() { Ok(desired) } else { Err(BuildError::Refused(findings)) }
 }
 
@@ -214,6 +217,11 @@ impl Desired {
         self.revisions.iter().flat_map(|row| &row.inputs).any(|input| input.kind == InputKind::Http)
     }
 
+    /// Whether secrets are part of it.
+    pub(crate) fn uses_secrets(&self) -> bool {
+        self.revisions.iter().flat_map(|row| &row.inputs).any(|input| input.kind == InputKind::Secret)
+    }
+
     /// Keeps what was made; returns the revision's name and the problem, of which at most one is there.
     fn take(
         &mut self,
@@ -263,7 +271,8 @@ impl Desired {
         let mut files = Vec::new();
         for file in input.tree.files() {
             let digest = Digest::of(&file.content);
-            files.push(TreeFile { path: file.path.clone(), mode: file.mode, digest });
+            let seal = file.seal.map(|seal| Digest::from(*seal.as_bytes()));
+            files.push(TreeFile { path: file.path.clone(), mode: file.mode, digest, seal });
             self.blobs.entry(digest).or_insert_with(|| Arc::clone(&file.content));
         }
         self.trees.insert(input.record.tree, files);

@@ -1,11 +1,14 @@
 //! Pins what a specification takes from elsewhere: the files of every `gitRef` at one commit, with their contents. Where
 //! placeholders decide about the revision, for each value that they have among the fleet's devices.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fleet_git::{GitErrorKind, ObjectId, WorkerPool};
-use fleet_model::{CommitId, ConfigProvider, ConfigSource, DeviceSpec, Digest, GitRef, LabelSelector, SELF_REPOSITORY};
+use fleet_model::{
+    CommitId, ConfigProvider, ConfigSource, DeviceSpec, Digest, GitRef, LabelSelector, SECRET_REPOSITORY,
+    SELF_REPOSITORY, SecretRef,
+};
 use fleet_render::{InputValue, PinnedFile, PinnedTree, literal_prefix, tree_digest};
 use fleet_store::{InputKind, PinnedInput};
 use tracing::warn;
@@ -13,6 +16,7 @@ use tracing::warn;
 use crate::dependencies::{Dependencies, Pinned};
 use crate::pins::{Asked, LastPins};
 use crate::repositories::Repositories;
+use crate::secrets::{self, Secrets, Unread};
 use crate::snapshot::{Entry, Mirror, Snapshot, is_at_or_below, is_regular};
 use crate::values::{Subjects, value_of};
 use crate::web::{WebFile, WebFiles, file_url};
@@ -71,6 +75,8 @@ pub(crate) struct InputReader<'a> {
     pub(crate) dependencies: &'a Dependencies,
     /// Files of web servers.
     pub(crate) web: &'a WebFiles,
+    /// Secrets.
+    pub(crate) secrets: &'a Secrets,
     /// Where those lie, by name.
     pub(crate) repositories: &'a Repositories,
     /// The devices that placeholders are evaluated for.
@@ -83,6 +89,8 @@ pub(crate) struct InputReader<'a> {
     pub(crate) only_in_force: bool,
     /// Repositories that were looked at for this commit, by name and revision: one look serves all fleets.
     pub(crate) pinned: HashMap<(String, String), Result<Pinned, String>>,
+    /// Why secrets that are in use could not be read.
+    pub(crate) unreadable: BTreeSet<String>,
 }
 
 impl InputReader<'_> {
@@ -145,8 +153,13 @@ impl InputReader<'_> {
                 };
                 (InputKind::Http, http.repository.clone(), suffix, String::new(), resolved)
             }
-            ConfigSource::SecretRef(_) => {
-                return Err(InputProblem::Elsewhere("the service has no access to secrets yet".to_owned()));
+            ConfigSource::SecretRef(secret) => {
+                let place = format!("{}/{}", secret.namespace, secret.name);
+                let resolved = match self.not_in_force(SECRET_REPOSITORY, &place) {
+                    Some(away) => Err(away),
+                    None => self.resolve_secret(provider, secret, &place).await,
+                };
+                (InputKind::Secret, SECRET_REPOSITORY.to_owned(), place, String::new(), resolved)
             }
         };
         let reason = match resolved {
@@ -158,9 +171,12 @@ impl InputReader<'_> {
         };
         let url = self.repositories.shown_url(&repository, kind);
         let (repository, revision, path) = (repository.as_str(), revision.as_str(), path.as_str());
-        let asked = Asked { kind, repository, url: url.as_deref(), revision, path };
+        let tree = if kind == InputKind::Secret { self.secrets.last_read(revision).await } else { None };
+        let asked = Asked { kind, repository, url: url.as_deref(), revision, path, tree };
         let Some((record, tree)) = self.last.find(&asked).await else { return Err(InputProblem::Away(reason)) };
-        if !self.only_in_force {
+        if !self.only_in_force && kind == InputKind::Secret {
+            self.unreadable.insert(reason);
+        } else if !self.only_in_force {
             warn!(repository, revision, reason, "What was pinned last stays in use");
         }
         Ok(Some(ResolvedInput { record: PinnedInput { provider: provider.name.clone(), ..record.clone() }, tree }))
@@ -169,7 +185,13 @@ impl InputReader<'_> {
     /// Why nothing is read there, where only what is in force may be used.
     fn not_in_force(&self, repository: &str, revision: &str) -> Option<InputProblem> {
         let closed = self.only_in_force && repository != SELF_REPOSITORY;
-        closed.then(|| InputProblem::Away(format!("Repository {repository} at {revision:?} is read after the merge")))
+        closed.then(|| {
+            let what = match repository {
+                SECRET_REPOSITORY => format!("the secret {revision}"),
+                _ => format!("Repository {repository} at {revision:?}"),
+            };
+            InputProblem::Away(format!("{what} is read after the merge"))
+        })
     }
 
     async fn resolve_git(
@@ -244,7 +266,7 @@ impl InputReader<'_> {
             .get(&url, self.repositories.credential(repository))
             .await
             .map_err(|reason| InputProblem::Away(about(reason)))?;
-        let file = PinnedFile { path: "content".to_owned(), mode: 0o644, content };
+        let file = PinnedFile { path: "content".to_owned(), mode: 0o644, content, seal: None };
         let tree = PinnedTree::new(vec![file]).map_err(|problem| elsewhere(about(problem.to_string())))?;
         let record = PinnedInput {
             provider: provider.name.clone(),
@@ -256,6 +278,44 @@ impl InputReader<'_> {
             commit: digest.hex(),
             path: String::new(),
             tree: tree_digest(&tree),
+        };
+        Ok(ResolvedInput { record, tree })
+    }
+
+    /// A secret as it is now. One that lacks keys which are in use counts as one that cannot be read.
+    async fn resolve_secret(
+        &self,
+        provider: &ConfigProvider,
+        secret: &SecretRef,
+        place: &str,
+    ) -> Result<ResolvedInput, InputProblem> {
+        let read = self.secrets.get(&secret.namespace, &secret.name, secrets::FRESH).await;
+        let tree = read.map_err(|unread| match unread {
+            Unread::Refused(reason) => InputProblem::Elsewhere(reason),
+            Unread::Away(reason) => InputProblem::Away(reason),
+        })?;
+        let digest = tree_digest(&tree);
+        let asked = Asked {
+            kind: InputKind::Secret,
+            repository: SECRET_REPOSITORY,
+            url: None,
+            revision: place,
+            path: "",
+            tree: Some(digest),
+        };
+        if let Some((_, before)) = self.last.find(&asked).await {
+            secrets::lost_keys(place, &before, &tree).map_err(InputProblem::Away)?;
+        }
+        let record = PinnedInput {
+            provider: provider.name.clone(),
+            kind: InputKind::Secret,
+            value: None,
+            repository: SECRET_REPOSITORY.to_owned(),
+            url: None,
+            revision: place.to_owned(),
+            commit: String::new(),
+            path: String::new(),
+            tree: digest,
         };
         Ok(ResolvedInput { record, tree })
     }
@@ -290,7 +350,7 @@ impl InputReader<'_> {
                 return Err(InputProblem::Commit(format!("{file} {what}")));
             }
             let mode = if entry.mode == fleet_git::EntryMode::Executable { 0o755 } else { 0o644 };
-            files.push(PinnedFile { path: file, mode, content: Arc::clone(content) });
+            files.push(PinnedFile { path: file, mode, content: Arc::clone(content), seal: None });
         }
         let tree = PinnedTree::new(files).map_err(|problem| InputProblem::Commit(problem.to_string()))?;
         let digest: Digest = tree_digest(&tree);

@@ -15,6 +15,7 @@ use crate::metrics::SyncerMetrics;
 use crate::mirrors::Mirrors;
 use crate::outbox::Outbox;
 use crate::revisions::RevisionCache;
+use crate::secrets::Secrets;
 use crate::source::Shared;
 use crate::web::WebFiles;
 use crate::work::work;
@@ -51,6 +52,7 @@ impl Syncer {
         let dependencies =
             Dependencies::new(Arc::clone(&config), store.clone(), Arc::clone(&clock), Arc::clone(&mirrors));
         let web = WebFiles::new(Arc::clone(&config), store.clone(), Arc::clone(&clock));
+        let secrets = Secrets::new(config.secrets.clone(), store.clone());
         let cache = RevisionCache::default();
         let turn = tokio::sync::Mutex::new(());
         let outbox = Outbox::new(&config.forges);
@@ -63,6 +65,7 @@ impl Syncer {
             mirrors,
             dependencies,
             web,
+            secrets,
             metrics,
             polls: crate::poll_notes::PollNotes::default(),
             turn,

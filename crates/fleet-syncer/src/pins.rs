@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use fleet_model::OrgId;
-use fleet_render::{PinnedFile, PinnedTree};
+use fleet_model::{Digest, OrgId};
+use fleet_render::{PinnedFile, PinnedTree, Seal};
 use fleet_store::{InputKind, PinnedInput, Store, StoreError, TreeContent, load_trees, source_dependencies};
 use tracing::warn;
 
@@ -19,6 +19,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) revision: &'a str,
     /// What part of it.
     pub(crate) path: &'a str,
+    /// The files that were read there last, if that is known: where several are pinned, those.
+    pub(crate) tree: Option<Digest>,
 }
 
 /// What was pinned last.
@@ -48,7 +50,7 @@ impl LastPins {
                 && record.path == asked.path
                 && (record.url.is_none() || record.url.as_deref() == asked.url)
         };
-        let record = self.records.iter().find(same)?;
+        let record = self.records.iter().filter(same).max_by_key(|record| Some(record.tree) == asked.tree)?;
         match self.load(record).await {
             Ok(tree) => Some((record, tree?)),
             Err(error) => {
@@ -67,10 +69,15 @@ impl LastPins {
 }
 
 fn pinned_tree(files: &[TreeContent]) -> Option<PinnedTree> {
-    let file = |file: &TreeContent| PinnedFile {
+    PinnedTree::new(files.iter().map(pinned_file).collect()).ok()
+}
+
+/// A stored file, as it was pinned.
+pub(crate) fn pinned_file(file: &TreeContent) -> PinnedFile {
+    PinnedFile {
         path: file.path.clone(),
         mode: file.mode,
         content: Arc::clone(&file.content),
-    };
-    PinnedTree::new(files.iter().map(file).collect()).ok()
+        seal: file.seal.map(|seal| Seal::new(*seal.as_bytes())),
+    }
 }

@@ -269,12 +269,14 @@ async fn build(
         snapshot,
         dependencies: &shared.dependencies,
         web: &shared.web,
+        secrets: &shared.secrets,
         repositories: &repositories,
         subjects: &subjects,
         last: &last,
         contents: &mut contents,
         only_in_force: true,
         pinned: HashMap::new(),
+        unreadable: std::collections::BTreeSet::new(),
     };
     match desired::build(report, &definition.name, &mut reader).await {
         Ok(desired) => Ok(Ok(desired)),

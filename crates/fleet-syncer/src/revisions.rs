@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fleet_model::{DeviceSpec, Digest, OrgId};
 use fleet_render::plan::{InputFacts, Revision};
-use fleet_render::{PinnedFile, PinnedInputs, PinnedTree, Prepared};
+use fleet_render::{PinnedInputs, PinnedTree, Prepared};
 use fleet_store::{PgConnection, PinnedInput, RevisionRow, StoreError, TreeContent, find_revisions, load_trees};
+
+use crate::pins::pinned_file;
 
 /// How many revisions are read at a time.
 const BATCH: usize = 200;
@@ -118,12 +120,7 @@ fn prepare(row: RevisionRow, trees: &HashMap<Digest, Vec<TreeContent>>) -> Resul
     let mut pinned = PinnedInputs::new();
     for input in &inputs {
         let files = trees.get(&input.tree).ok_or_else(|| format!("files of revision {name} of {owner} are missing"))?;
-        let file = |file: &TreeContent| PinnedFile {
-            path: file.path.clone(),
-            mode: file.mode,
-            content: Arc::clone(&file.content),
-        };
-        let tree = PinnedTree::new(files.iter().map(file).collect()).map_err(|problem| problem.to_string())?;
+        let tree = PinnedTree::new(files.iter().map(pinned_file).collect()).map_err(|problem| problem.to_string())?;
         pinned.insert_value(input.provider.clone(), input.value.clone(), tree);
     }
     let spec: DeviceSpec = serde_json::from_value(template)

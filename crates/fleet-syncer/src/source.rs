@@ -36,6 +36,7 @@ use crate::planning::blocking;
 use crate::poll_notes::PollNotes;
 use crate::repositories::Repositories;
 use crate::revisions::RevisionCache;
+use crate::secrets::Secrets;
 use crate::snapshot::{Mirror, Snapshot, is_about_the_commit};
 use crate::trust::Vouched;
 use crate::values::{Subjects, any_value, device_labels};
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) mirrors: Arc<Mirrors>,
     pub(crate) dependencies: Dependencies,
     pub(crate) web: WebFiles,
+    pub(crate) secrets: Secrets,
     pub(crate) metrics: SyncerMetrics,
     pub(crate) polls: PollNotes,
     /// Held by whoever writes desired state.
@@ -151,6 +153,10 @@ pub(crate) struct Source {
     leaving: bool,
     /// Files of web servers have a pace of their own.
     uses_web: bool,
+    /// So have secrets.
+    uses_secrets: bool,
+    /// What was heard of them last, by place and what is pinned of it.
+    secret_marks: HashMap<(String, Digest), Result<Digest, String>>,
 }
 
 /// A commit without errors in it, and what is known of it.
@@ -197,6 +203,8 @@ impl Source {
             quarantine: Quarantine::default(),
             leaving: row.leaving,
             uses_web: false,
+            uses_secrets: false,
+            secret_marks: HashMap::new(),
         }
     }
 
@@ -482,6 +490,7 @@ impl Source {
         let mut transaction = shared.store.begin().await?;
         let used = source_dependencies(&mut transaction, org, name).await?;
         self.uses_web = used.iter().any(|input| input.kind == InputKind::Http);
+        self.uses_secrets = used.iter().any(|input| input.kind == InputKind::Secret);
         if !self.only_waits && source_has_problems(&mut transaction, org, name).await? {
             return Ok(true);
         }
@@ -494,7 +503,15 @@ impl Source {
         }
         let repositories = self.stored_repositories(&mut transaction, true).await?;
         drop(transaction);
-        for PinnedInput { repository, revision, commit, kind, .. } in used {
+        for PinnedInput { repository, revision, commit, kind, tree, .. } in used {
+            if kind == InputKind::Secret {
+                if self.secret_moved(&revision, tree).await {
+                    // Until it is applied: what was heard is not heard as news again.
+                    self.stale = true;
+                    return Ok(true);
+                }
+                continue;
+            }
             // It was redefined or removed: find out what that means for the fleets.
             let Ok(url) = repositories.url(&repository, kind) else { return Ok(true) };
             let credential = repositories.credential(&repository);
@@ -507,7 +524,7 @@ impl Source {
                     Ok(url) => shared.web.moved(&url, credential, &commit).await,
                     Err(_) => true,
                 },
-                InputKind::Secret => false,
+                InputKind::Secret => continue,
             };
             if moved {
                 return Ok(true);
@@ -557,12 +574,14 @@ impl Source {
             snapshot,
             dependencies: &shared.dependencies,
             web: &shared.web,
+            secrets: &shared.secrets,
             repositories: &repositories,
             subjects: &subjects,
             last: &last,
             contents: &mut self.contents,
             only_in_force: false,
             pinned: HashMap::new(),
+            unreadable: std::collections::BTreeSet::new(),
         };
         match desired::build(report, name, &mut reader).await {
             Ok(desired) => Ok(Ok(desired)),
@@ -583,6 +602,7 @@ impl Source {
         let commit = snapshot.commit.clone();
         let mut after = self.conditions.clone();
         conditions::applied(&mut after, commit.short(), desired.problems, desired.waiting, &shared.clock.now_rfc3339());
+        conditions::secrets(&mut after, &desired.unreadable, &shared.clock.now_rfc3339());
         let writer = Writer {
             store: &shared.store,
             lease: &self.lease,
@@ -643,6 +663,7 @@ impl Source {
                 self.conditions = after;
                 self.only_waits = desired.problems == 0;
                 self.uses_web = desired.uses_web();
+                self.uses_secrets = desired.uses_secrets();
                 self.refused = None;
                 self.held = None;
                 self.stale = false;

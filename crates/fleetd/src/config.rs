@@ -4,6 +4,7 @@ mod credentials;
 mod fields;
 mod forges;
 mod read;
+mod secrets;
 mod webhooks;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use zeroize::Zeroizing;
 
 pub use credentials::CredentialFiles;
 pub use read::{ENVIRONMENT, load};
+pub use secrets::{SecretStore, SecretsConfig};
 
 /// The configuration, checked.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub struct Config {
     pub git: GitConfig,
     /// How often a web server is asked for a file that manifests take.
     pub http_poll_interval: Duration,
+    /// Where secrets come from that manifests take; without it, what takes some waits.
+    pub secrets: Option<SecretsConfig>,
     /// How long certificates live.
     pub certificates: CertificateConfig,
     /// Where desired state comes from.

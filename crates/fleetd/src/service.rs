@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fleet_agent_api::{AgentApi, AgentApiConfig};
+use fleet_fetch::{FilesSecrets, KubernetesSecrets, SecretProvider};
 use fleet_git::{Limits, WorkerCommand, WorkerPool};
 use fleet_http::{HttpLimits, serve as serve_tls, serve_plain};
 use fleet_model::OrgId;
@@ -16,7 +17,7 @@ use fleet_user_api::{Authenticator, LocalIssuer, UserApi, UserApiConfig, UserApi
 use prometheus_client::registry::Registry;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, SecretStore, SecretsConfig};
 use crate::credentials::keep_credentials;
 use crate::data_dir::DataDir;
 use crate::health;
@@ -237,6 +238,20 @@ impl Parts<'_> {
         Ok(())
     }
 
+    fn secrets(&self) -> anyhow::Result<Option<fleet_syncer::SecretsConfig>> {
+        let Some(SecretsConfig { store, namespaces, poll_interval }) = self.config.secrets.clone() else {
+            return Ok(None);
+        };
+        let provider = match store {
+            SecretStore::Directory(directory) => SecretProvider::Files(FilesSecrets::new(directory)),
+            SecretStore::Kubernetes => {
+                let cluster = KubernetesSecrets::in_cluster();
+                SecretProvider::Kubernetes(cluster.context("the configuration says secrets.kubernetes")?)
+            }
+        };
+        Ok(Some(fleet_syncer::SecretsConfig { provider: Arc::new(provider), namespaces, poll_interval }))
+    }
+
     fn start_syncer(&self, supervisor: &mut Supervisor, registry: &mut Registry) -> anyhow::Result<()> {
         let program = std::env::current_exe().context("cannot find the program itself, to start Git workers")?;
         let limits = Limits { max_workers: self.config.git.max_workers, ..Limits::default() };
@@ -253,6 +268,7 @@ impl Parts<'_> {
             poll_interval: self.config.git.poll_interval,
             deletion_grace: self.config.git.deletion_grace,
             http_poll_interval: self.config.http_poll_interval,
+            secrets: self.secrets()?,
             device_certificate_lifetime: self.config.certificates.device,
             forges: self.config.forges.clone(),
         };

@@ -149,6 +149,14 @@ pub(crate) const FLEET_CHANGES: &[Change] = &[
     ("consoles", ("    spec:\n      config:", "    spec:\n      consoles: []\n      config:"), &[("SB0211", 13, 7)]),
     ("duplicate provider", ("- name: files", "- name: base"), &[("SB0404", 18, 17)]),
     ("bad provider name", ("- name: files", "- name: My Files"), &[("SB0417", 18, 17)]),
+    (
+        "secretRef",
+        (
+            "          gitRef:\n            repository: .\n            path: config/kiosk\n",
+            "          secretRef: {namespace: a, name: b, mountPath: /b}\n",
+        ),
+        &[],
+    ),
     ("path not absolute", ("path: /etc/a", "path: etc/a"), &[("SB0405", 20, 21)]),
     ("path of the agent", ("path: /etc/a", "path: /var/lib/flightctl/a"), &[("SB0405", 20, 21)]),
     (

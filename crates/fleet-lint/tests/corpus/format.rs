@@ -111,7 +111,7 @@ spec:
             suffix: /{{ .metadata.name }}?x=1
             filePath: /etc/web.conf
         - name: secret
-          «SB0401»secretRef:
+          secretRef:
             name: tls
             namespace: \"{{ .metadata.labels.site }}\"
             mountPath: /etc/tls
@@ -270,7 +270,7 @@ fn what_waits_says_so_and_what_has_no_effect_does_not_wait() {
     assert_eq!(
         waits(WAITS).as_deref(),
         Some(
-            "this version of the service cannot carry out `spec.rolloutPolicy` and `spec.template.spec.os.catalogItemRef` and `spec.template.spec.config[1].secretRef` yet; the fleet keeps what it has"
+            "this version of the service cannot carry out `spec.rolloutPolicy` and `spec.template.spec.os.catalogItemRef` yet; the fleet keeps what it has"
         )
     );
     assert_eq!(

@@ -3,8 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use fleet_model::{Digest, SECRET_FILES_PREFIX};
+
 use super::problem::{Place, Problem, RenderError};
 use super::resolve::{Resolved, ResolvedFile};
+use super::tree::Seal;
 use super::{MAX_BODY_BYTES, Prepared, resolve};
 use crate::canonical;
 use crate::image::check_image_reference;
@@ -35,18 +38,12 @@ fn write(resolved: &Resolved<'_>) -> Result<Vec<u8>, RenderError> {
         }
         out.extend_from_slice(b"],");
     }
-    if files.is_empty() {
-        out.extend_from_slice(br#""config":[]"#);
-    } else {
-        out.extend_from_slice(br#""config":[{"inline":["#);
-        for (index, resolved) in files.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            file(resolved, &mut out)?;
-        }
-        out.extend_from_slice(br#"],"name":""}]"#);
+    out.extend_from_slice(br#""config":["#);
+    provider("", files.iter().filter(|file| file.seal.is_none()), &mut out)?;
+    if let Some(name) = secret_provider(files) {
+        provider(&name, files.iter().filter(|file| file.seal.is_some()), &mut out)?;
     }
+    out.push(b']');
     let after_config = others.iter().map(|(key, json)| (*key, json.as_slice()));
     let mut members: Vec<(&str, &[u8])> = after_config.chain(os.iter().map(|json| ("os", &**json))).collect();
     members.sort_unstable_by_key(|(key, _)| *key);
@@ -58,6 +55,39 @@ fn write(resolved: &Resolved<'_>) -> Result<Vec<u8>, RenderError> {
     }
     out.push(b'}');
     Ok(out)
+}
+
+/// The name of the provider with the secret files, if there are any. The seals in it are in no other thing that people see:
+/// without them, the digest of the document could be compared with those of documents with guessed contents.
+fn secret_provider(files: &[ResolvedFile<'_>]) -> Option<String> {
+    let seals: Vec<&Seal> = files.iter().filter_map(|file| file.seal.as_ref()).collect();
+    let bytes = seals.iter().flat_map(|seal| seal.as_bytes()).copied();
+    let all: Vec<u8> = b"shorebase secret files\0".iter().copied().chain(bytes).collect();
+    (!seals.is_empty()).then(|| format!("{SECRET_FILES_PREFIX}{}", Digest::of(&all).hex()))
+}
+
+/// A provider and its files; nothing without files.
+fn provider<'f>(
+    name: &str,
+    files: impl Iterator<Item = &'f ResolvedFile<'f>>,
+    out: &mut Vec<u8>,
+) -> Result<(), RenderError> {
+    let mut first = true;
+    for resolved in files {
+        match (first, out.last()) {
+            (true, Some(b'[')) => out.extend_from_slice(br#"{"inline":["#),
+            (true, _) => out.extend_from_slice(br#",{"inline":["#),
+            (false, _) => out.push(b','),
+        }
+        first = false;
+        file(resolved, out)?;
+    }
+    if !first {
+        out.extend_from_slice(br#"],"name":"#);
+        canonical::write_str(name, out);
+        out.push(b'}');
+    }
+    Ok(())
 }
 
 fn file(file: &ResolvedFile<'_>, out: &mut Vec<u8>) -> Result<(), RenderError> {

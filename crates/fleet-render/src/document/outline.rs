@@ -61,7 +61,7 @@ pub(super) fn outline(resolved: &Resolved<'_>, prepared: &Prepared) -> Outline {
         user: file.user.to_owned(),
         group: file.group.to_owned(),
         provider: prepared.providers[file.slot.provider].name.clone(),
-        secret: file.secret,
+        secret: file.seal.is_some(),
     };
     Outline {
         files: resolved.files.iter().map(|resolved| (resolved.path.clone().into_owned(), file(resolved))).collect(),

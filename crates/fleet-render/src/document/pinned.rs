@@ -154,6 +154,11 @@ impl PinnedPlan {
         if value.is_none() && !pinned.contains_key(&None) {
             return Err(Problem::NotPinned);
         }
+        // Without a seal a secret's digest would be one that guesses can be compared with.
+        let unsealed = |tree: &PinnedTree| tree.files().iter().any(|file| file.seal.is_none());
+        if matches!(lands, Lands::Secret { .. }) && pinned.values().any(unsealed) {
+            return Err(Problem::NotPinned);
+        }
         let (mut starts, mut trees, mut next) = (BTreeMap::new(), Vec::new(), 0);
         for (of, tree) in pinned.into_iter().filter(|(of, _)| of.is_some() == value.is_some()) {
             starts.insert(of, trees.len());

@@ -9,7 +9,7 @@ use super::compose::check_image;
 use super::pinned::Lands;
 use super::prepare::{Content, InlineFile, OsPlan, Provider, Source};
 use super::problem::{Place, Problem, RenderError};
-use super::tree::PinnedTree;
+use super::tree::{PinnedTree, Seal};
 use super::{MAX_BODY_BYTES, MAX_FILES, Prepared, check_device_path, paths};
 use crate::template::{Subject, Template};
 
@@ -34,8 +34,8 @@ pub(crate) struct ResolvedFile<'p> {
     pub(crate) mode: u32,
     pub(crate) user: &'p str,
     pub(crate) group: &'p str,
-    /// Whether the content is a secret and must not be shown.
-    pub(crate) secret: bool,
+    /// Stands for a content that is secret and must not be shown.
+    pub(crate) seal: Option<Seal>,
 }
 
 /// The file that each path of the device gets, sorted by path.
@@ -199,14 +199,14 @@ fn files<'p>(
 ) -> Result<Vec<ResolvedFile<'p>>, RenderError> {
     let mut files = Vec::with_capacity(paths.len());
     for (path, slot) in paths {
-        let mut secret = false;
+        let mut seal = None;
         let (content, mode, user, group) = match &prepared.providers[slot.provider].source {
             Source::Pinned(plan) => {
                 let file = plan.file(slot.file);
                 let (user, group) = match &plan.lands {
                     Lands::Git { .. } | Lands::Http { .. } => ("root", "root"),
                     Lands::Secret { user, group, .. } => {
-                        secret = true;
+                        seal = file.seal;
                         (user.as_str(), group.as_str())
                     }
                 };
@@ -227,7 +227,7 @@ fn files<'p>(
             }
         };
         budget.take(content.len(), "/config")?;
-        files.push(ResolvedFile { path, slot, content, mode, user, group, secret });
+        files.push(ResolvedFile { path, slot, content, mode, user, group, seal });
     }
     Ok(files)
 }

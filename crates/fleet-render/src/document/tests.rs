@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::tree_digest;
 
 mod applications;
 
@@ -22,8 +23,17 @@ fn tree(files: &[(&str, &[u8])]) -> PinnedTree {
         path: (*path).to_owned(),
         mode: if content.starts_with(b"#!") { 0o755 } else { 0o644 },
         content: Arc::from(*content),
+        seal: None,
     };
     PinnedTree::new(files.iter().map(file).collect()).unwrap()
+}
+
+/// As the service does it, with a key of its own.
+fn sealed(files: &[(&str, &[u8])], key: &str) -> PinnedTree {
+    let open = tree(files);
+    let seal = |content: &[u8]| Some(Seal::new(*Digest::of(&[key.as_bytes(), content].concat()).as_bytes()));
+    let file = |file: &PinnedFile| PinnedFile { seal: seal(&file.content), ..file.clone() };
+    PinnedTree::new(open.files().iter().map(file).collect()).unwrap()
 }
 
 fn pinned(files: &[(&str, &[u8])]) -> PinnedInputs {
@@ -387,9 +397,9 @@ fn files_from_web_servers_and_secrets_land_where_the_manifest_says() {
     ]}));
     let mut pins = PinnedInputs::from_iter([
         ("web".to_owned(), tree(&[("content", b"w")])),
-        ("keys".to_owned(), tree(&[("tls.crt", b"c"), ("tls.key", b"k")])),
+        ("keys".to_owned(), sealed(&[("tls.crt", b"c"), ("tls.key", b"k")], "K")),
     ]);
-    pins.insert_value("root".to_owned(), Some("ops/one".to_owned()), tree(&[("top", b"t")]));
+    pins.insert_value("root".to_owned(), Some("ops/one".to_owned()), sealed(&[("top", b"t")], "K"));
     let prepared = Prepared::new(&template, pins).unwrap();
     let labels = labels(&[("s", "one")]);
     let outline = prepared.outline(&Subject { name: "dev1", labels: &labels }).unwrap();
@@ -407,4 +417,61 @@ fn files_from_web_servers_and_secrets_land_where_the_manifest_says() {
     // A label cannot name a secret of another namespace.
     let escape = render(&prepared, &[("s", "../other/one")]).unwrap_err().to_string();
     assert!(escape.contains("which cannot be"), "{escape}");
+}
+
+#[test]
+fn what_is_shown_of_a_document_with_secrets_cannot_be_compared_with_guesses() {
+    let template = spec(json!({"config": [
+        {"name": "open", "inline": [{"path": "/etc/b", "content": "open"}]},
+        {"name": "keys", "secretRef": {"namespace": "ops", "name": "pin", "mountPath": "/etc/a"}}
+    ]}));
+    let pins = |tree: PinnedTree| PinnedInputs::from_iter([("keys".to_owned(), tree)]);
+    let prepared =
+        |content: &[u8], key: &str| Prepared::new(&template, pins(sealed(&[("pin", content)], key))).unwrap();
+    let none = Labels::new();
+    let subject = Subject { name: "d", labels: &none };
+    let made = |content: &[u8], key: &str| prepared(content, key).render(&subject).unwrap();
+    let one = made(b"1234", "K");
+    // Another content is another document, and so is the same content where the key is another: who has none cannot tell.
+    assert_ne!(one.digest, made(b"1235", "K").digest);
+    assert_ne!(one.digest, made(b"1234", "L").digest);
+    assert_eq!(one.digest, made(b"1234", "K").digest);
+    let trees = [(b"1234", "K"), (b"1234", "L")].map(|(content, key)| tree_digest(&sealed(&[("pin", content)], key)));
+    assert_ne!(trees[0], trees[1]);
+    assert_ne!(trees[0], tree_digest(&tree(&[("pin", b"1234")])));
+
+    let text = String::from_utf8(one.body.clone()).unwrap();
+    assert!(fleet_model::may_hold_secret_files(&one.body), "{text}");
+    let mut shown: Value = serde_json::from_str(&text).unwrap();
+    fleet_model::mask_secret_files(&mut shown);
+    let files: Vec<(&str, &str)> = shown["config"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|provider| provider["inline"].as_array().unwrap())
+        .map(|file| (file["path"].as_str().unwrap(), file["content"].as_str().unwrap()))
+        .collect();
+    assert_eq!(files, [("/etc/b", "open"), ("/etc/a/pin", "*****")]);
+    // What is shown does not give back the document.
+    assert_ne!(Digest::of(shown.to_string().replace("*****", "1234").as_bytes()), one.digest);
+    let again: DeviceSpec = serde_json::from_str(&text).unwrap();
+    assert_eq!(again.config.unwrap().len(), 2, "devices read it as ever");
+}
+
+#[test]
+fn secrets_without_a_seal_are_not_taken() {
+    let template =
+        spec(json!({"config": [{"name": "k", "secretRef": {"namespace": "n", "name": "s", "mountPath": "/a"}}]}));
+    let pins = PinnedInputs::from_iter([("k".to_owned(), tree(&[("pin", b"1234")]))]);
+    refuses(&template, pins, "not pinned");
+}
+
+#[test]
+fn a_document_of_secrets_alone_has_one_provider() {
+    let template =
+        spec(json!({"config": [{"name": "k", "secretRef": {"namespace": "n", "name": "s", "mountPath": "/a"}}]}));
+    let pins = PinnedInputs::from_iter([("k".to_owned(), sealed(&[("pin", b"1234")], "K"))]);
+    let body = render(&Prepared::new(&template, pins).unwrap(), &[]).unwrap();
+    let start = r#"{"config":[{"inline":[{"content":"1234","contentEncoding":"plain","group":"root","mode":420,"path":"/a/pin","user":"root"}],"name":"secret-"#;
+    assert!(body.starts_with(start) && body.ends_with("\"}]}"), "{body}");
 }

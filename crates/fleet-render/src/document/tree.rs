@@ -4,7 +4,38 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use fleet_model::Digest;
+
 use super::paths::{self, PathProblem, PathReason};
+
+/// Stands for a secret content wherever a digest is taken: a keyed digest, so that nobody without the key can compare a
+/// guess. It is not shown itself: what others see is derived from it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Seal([u8; 32]);
+
+impl Seal {
+    /// A keyed digest of a content.
+    pub fn new(keyed: [u8; 32]) -> Self {
+        Self(keyed)
+    }
+
+    /// The keyed digest, to be stored.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The digest that people may see. It does not lead back to the seal.
+    pub fn shown(&self) -> Digest {
+        Digest::of(&[b"shorebase sealed content\0".as_slice(), &self.0].concat())
+    }
+}
+
+/// A seal does not print.
+impl fmt::Debug for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
 
 /// A file at a fixed commit.
 #[derive(Clone, PartialEq, Eq)]
@@ -15,13 +46,27 @@ pub struct PinnedFile {
     pub mode: u32,
     /// The contents.
     pub content: Arc<[u8]>,
+    /// For a secret content: what stands for it in digests.
+    pub seal: Option<Seal>,
+}
+
+impl PinnedFile {
+    /// The digest of the contents; of secret ones that of their seal.
+    pub fn digest(&self) -> Digest {
+        self.seal.map_or_else(|| Digest::of(&self.content), |seal| seal.shown())
+    }
 }
 
 /// Without the contents, which may be secret.
 impl fmt::Debug for PinnedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, mode, content } = self;
-        f.debug_struct("PinnedFile").field("path", path).field("mode", mode).field("bytes", &content.len()).finish()
+        let Self { path, mode, content, seal } = self;
+        f.debug_struct("PinnedFile")
+            .field("path", path)
+            .field("mode", mode)
+            .field("bytes", &content.len())
+            .field("secret", &seal.is_some())
+            .finish()
     }
 }
 
@@ -120,7 +165,12 @@ mod tests {
     use super::*;
 
     fn tree(paths: &[&str]) -> Result<PinnedTree, PathProblem> {
-        let file = |path: &&str| PinnedFile { path: (*path).to_owned(), mode: 0o644, content: Arc::from(&b""[..]) };
+        let file = |path: &&str| PinnedFile {
+            path: (*path).to_owned(),
+            mode: 0o644,
+            content: Arc::from(&b""[..]),
+            seal: None,
+        };
         PinnedTree::new(paths.iter().map(file).collect())
     }
 

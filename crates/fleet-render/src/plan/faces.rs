@@ -53,6 +53,9 @@ pub(super) struct Contents {
 
 impl Contents {
     fn digest(&mut self, file: &ResolvedFile<'_>) -> Digest {
+        if let Some(seal) = file.seal {
+            return seal.shown();
+        }
         match &file.content {
             Cow::Borrowed(fixed) => *self.digests.entry(file.slot).or_insert_with(|| Digest::of(fixed)),
             Cow::Owned(own) => Digest::of(own),
@@ -85,13 +88,15 @@ impl<'a> Face<'a> {
         let mut files = Vec::with_capacity(resolved.files.len());
         for file in resolved.files {
             let digest = contents.digest(&file);
-            let ResolvedFile { path, content, mode, user, group, secret, .. } = file;
+            let ResolvedFile { path, content, mode, user, group, seal: sealed, .. } = file;
+            // How long a secret is, is one, too.
+            let size = if sealed.is_some() { 0 } else { content.len() };
             for text in [&*path, user, group] {
                 canonical::write_str(text, &mut seal);
             }
             seal.extend_from_slice(&mode.to_be_bytes());
             seal.extend_from_slice(digest.as_bytes());
-            files.push(FaceFile { path, digest, size: content.len(), mode, user, group, secret });
+            files.push(FaceFile { path, digest, size, mode, user, group, secret: sealed.is_some() });
         }
         let mut list = Vec::new();
         let has_list = resolved.applications.is_some();
@@ -116,7 +121,7 @@ fn fixed_bound(resolved: &Resolved<'_>) -> usize {
     let applications = resolved.applications.iter().flatten().map(|application| application.json.len() + 1);
     let others = resolved.others.iter().map(|(key, json)| key.len() + json.len() + 4);
     let os = resolved.os.as_ref().map_or(0, |json| json.len() + 8);
-    files.sum::<usize>() + applications.sum::<usize>() + others.sum::<usize>() + os + 256
+    files.sum::<usize>() + applications.sum::<usize>() + others.sum::<usize>() + os + 512
 }
 
 impl FaceFile<'_> {

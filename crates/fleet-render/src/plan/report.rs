@@ -202,7 +202,7 @@ pub struct FileChange {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FileFacts {
-    /// The digest of its content.
+    /// The digest of its content; of a secret a keyed one, which says only whether it is the same.
     pub digest: Digest,
     /// Unix permission bits.
     pub mode: u32,
@@ -210,7 +210,7 @@ pub struct FileFacts {
     pub user: String,
     /// Its group.
     pub group: String,
-    /// Its size in bytes.
+    /// Its size in bytes; 0 for a secret.
     pub size: u64,
     /// Whether its content is a secret, which is never shown.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -34,7 +34,8 @@ fn from_git(content: &str, commit: &str) -> Target {
         json!({"config": [{"name": "base", "gitRef": {"repository": "configs", "targetRevision": "main", "path": "d"}}]}),
     )
     .unwrap();
-    let file = PinnedFile { path: "d/etc/a".to_owned(), mode: 0o644, content: Arc::from(content.as_bytes()) };
+    let file =
+        PinnedFile { path: "d/etc/a".to_owned(), mode: 0o644, content: Arc::from(content.as_bytes()), seal: None };
     let tree = PinnedTree::new(vec![file]).unwrap();
     let input = InputFacts {
         value: None,

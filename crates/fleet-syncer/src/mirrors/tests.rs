@@ -27,6 +27,7 @@ fn mirrors(directory: &Path, max_mirror_bytes: u64) -> Mirrors {
         deletion_grace: Duration::ZERO,
         max_mirror_bytes,
         http_poll_interval: Duration::from_secs(60),
+        secrets: None,
         device_certificate_lifetime: Duration::from_secs(3600),
     };
     Mirrors::new(Arc::new(config), SyncerMetrics::default())

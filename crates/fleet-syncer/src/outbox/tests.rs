@@ -67,6 +67,7 @@ impl World {
             poll_interval: ttl,
             max_mirror_bytes: u64::MAX,
             http_poll_interval: Duration::from_secs(60),
+            secrets: None,
             deletion_grace: Duration::ZERO,
             device_certificate_lifetime: ttl,
             forges: vec![
@@ -88,6 +89,7 @@ impl World {
             clock: clock.clone(),
             cache: RevisionCache::default(),
             dependencies: Dependencies::new(Arc::clone(&config), store.clone(), clock.clone(), Arc::clone(&mirrors)),
+            secrets: crate::secrets::Secrets::new(None, store.clone()),
             web: crate::web::WebFiles::new(Arc::clone(&config), store, clock),
             mirrors,
             polls: crate::poll_notes::PollNotes::default(),

@@ -27,6 +27,7 @@ use crate::outbox::Outbox;
 use crate::pins::LastPins;
 use crate::reconcile::reconcile_devices;
 use crate::repositories::Repositories;
+use crate::secrets::Secrets;
 use crate::snapshot::{Mirror, Snapshot};
 use crate::tombstones::{Ended, end_graces};
 use crate::values::Subjects;
@@ -42,6 +43,7 @@ pub(crate) struct World {
     git: WorkerPool,
     dependencies: Dependencies,
     web: WebFiles,
+    pub(crate) secrets: Secrets,
     cache: RevisionCache,
     turn: tokio::sync::Mutex<()>,
     outbox: Outbox,
@@ -73,6 +75,7 @@ impl World {
             max_mirror_bytes: u64::MAX,
             deletion_grace: Duration::ZERO,
             http_poll_interval: Duration::from_secs(60),
+            secrets: None,
             device_certificate_lifetime: ttl,
             forges: Vec::new(),
         });
@@ -83,6 +86,7 @@ impl World {
                 let mirrors = Arc::new(Mirrors::new(Arc::clone(&config), SyncerMetrics::default()));
                 Dependencies::new(Arc::clone(&config), store.clone(), Arc::new(SystemClock), mirrors)
             },
+            secrets: Secrets::new(None, store.clone()),
             web: WebFiles::new(config, store.clone(), Arc::new(SystemClock)),
             store,
             lease,
@@ -112,6 +116,17 @@ impl World {
 
     /// What the service makes of a commit. No worker runs: all contents are at hand.
     pub(crate) async fn desired(&self, source: &str, commit: &CommitId, files: &Files) -> Desired {
+        self.desired_of(source, commit, files, false).await
+    }
+
+    /// The same, also for a commit that may be a stranger's.
+    pub(crate) async fn desired_of(
+        &self,
+        source: &str,
+        commit: &CommitId,
+        files: &Files,
+        only_in_force: bool,
+    ) -> Desired {
         let snapshot = Snapshot::of_files(commit.clone(), files);
         let report = check_tree(&snapshot.files(), Some(&snapshot.all_paths()), &LintConfig::default());
         assert!(!has_errors(&report.diagnostics), "{:#?}", report.diagnostics);
@@ -125,12 +140,14 @@ impl World {
             snapshot: &snapshot,
             dependencies: &self.dependencies,
             web: &self.web,
+            secrets: &self.secrets,
             repositories: &Repositories::default(),
             subjects: &Subjects::default(),
-            last: &LastPins::default(),
+            last: &LastPins::read(&self.store, ORG, source).await.unwrap(),
             contents: &mut contents,
-            only_in_force: false,
+            only_in_force,
             pinned: HashMap::new(),
+            unreadable: std::collections::BTreeSet::new(),
         };
         desired::build(&report, source, &mut reader).await.unwrap()
     }

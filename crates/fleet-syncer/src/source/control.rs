@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fleet_git::GitErrorKind;
-use fleet_model::{CommitId, Condition};
+use fleet_model::{CommitId, Condition, Digest};
 use fleet_store::{
     NewEvent, Observation, SourcePosition, StoreError, Suspension, Ts, end_suspension, last_position, record_event,
     record_observation, source_defines_anything, source_suspension,
@@ -28,6 +28,9 @@ const HOLD_RECHECK_SECONDS: i64 = 60;
 /// source, and a commit that is not the applied one is never judged without asking the database again.
 const QUIET_SECONDS: i64 = 300;
 
+/// How many states of secrets are remembered.
+const MAX_MARKS: usize = 4096;
+
 impl Source {
     /// Whether the database said, not long ago, that only a new commit concerns this source: it is not suspended, uses no
     /// other repository, and nothing of it waits.
@@ -36,15 +39,34 @@ impl Source {
         !self.stale && self.quiet_since.is_some_and(|since| (0..QUIET_SECONDS).contains(&(now - since.as_second())))
     }
 
-    /// How long the source may be left alone: until its suspension ends, or a web server is asked again.
+    /// How long the source may be left alone: until its suspension ends, or a web server is asked or a secret read again.
     pub(crate) fn rest(&self) -> Option<Duration> {
         let web = self.uses_web.then(|| self.shared.config.http_poll_interval);
+        let secrets = self.shared.secrets.poll_interval().filter(|_| self.uses_secrets);
         let suspended = self.suspended_until.map(|until| {
             let left = until.as_second() - self.shared.clock.now().as_second();
             // The end has passed for sure when it is looked at.
             Duration::from_secs(u64::try_from(left).unwrap_or(0) + 1)
         });
-        web.into_iter().chain(suspended).min()
+        web.into_iter().chain(secrets).chain(suspended).min()
+    }
+
+    /// Whether a secret has other contents than these by now, cannot be read any more, or can be again.
+    pub(super) async fn secret_moved(&mut self, place: &str, tree: Digest) -> bool {
+        let mark = self.shared.secrets.mark(place).await;
+        let told = conditions::has_unreadable_secrets(&self.conditions);
+        let key = (place.to_owned(), tree);
+        let moved = match (self.secret_marks.get(&key), &mark) {
+            (Some(before), now) => before != now,
+            (None, Ok(now)) => *now != tree || told,
+            (None, Err(_)) => !told,
+        };
+        // One is added whenever a secret changes. Without them there is one look too many.
+        if self.secret_marks.len() >= MAX_MARKS {
+            self.secret_marks.clear();
+        }
+        self.secret_marks.insert(key, mark);
+        moved
     }
 
     /// Whether the commit was found to wait for a person a moment ago.

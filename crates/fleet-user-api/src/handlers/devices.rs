@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use fleet_http::{ApiError, json};
-use fleet_model::{API_VERSION, Digest, annotations};
+use fleet_model::{API_VERSION, Digest, annotations, mask_secret_files, may_hold_secret_files};
 use fleet_store::read_devices::{self, DISCONNECTED_AFTER_MINUTES, DeviceRecord, DevicesSummary};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -71,12 +71,22 @@ pub(crate) async fn rendered(
                 annotations::RENDERED_SPEC_HASH: digest.map(|digest| digest.hex()).unwrap_or_default(),
             },
         }),
-        spec: serde_json::from_slice(&body).map_err(ApiError::internal)?,
+        spec: shown(&body).map_err(ApiError::internal)?,
     };
     Ok(json(StatusCode::OK, &document))
 }
 
-/// A device with its rendered document, passed on as it is.
+/// A document as people may see it, whoever they are: secret contents are for the device alone.
+fn shown(body: &[u8]) -> serde_json::Result<Box<RawValue>> {
+    if !may_hold_secret_files(body) {
+        return serde_json::from_slice(body);
+    }
+    let mut document: Value = serde_json::from_slice(body)?;
+    mask_secret_files(&mut document);
+    serde_json::value::to_raw_value(&document)
+}
+
+/// A device with its rendered document, passed on as it is where nothing in it is secret.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Rendered {

@@ -1,6 +1,6 @@
 //! The sentences that the outputs share.
 
-use fleet_model::SELF_REPOSITORY;
+use fleet_model::{SECRET_REPOSITORY, SELF_REPOSITORY};
 use fleet_render::plan::{Cause, Change, DeviceCounts, Group, ObjectCounts, Reassigned, Unmanaged, Waiting};
 
 use super::Report;
@@ -58,6 +58,9 @@ pub(super) fn cause(cause: &Cause, quote: Quote) -> String {
         Cause::Template => "the fleet's template".to_owned(),
         Cause::Specification => "the device's own specification".to_owned(),
         Cause::Input { provider, repository, from, to } => {
+            if repository == SECRET_REPOSITORY {
+                return format!("files of provider {} (a secret)", quote(provider));
+            }
             let place = match repository == SELF_REPOSITORY {
                 true => "this repository".to_owned(),
                 false => format!("Repository {}", quote(repository)),

@@ -63,7 +63,7 @@ pub(super) fn files(tree: &Tree, path: &str, shown: &str, commit: &str) -> Resul
         if total > MAX_INPUT_BYTES {
             return Err(format!("the files together have more than {MAX_INPUT_BYTES} bytes (reached at {file})"));
         }
-        files.push(PinnedFile { path: file.to_owned(), mode, content: Arc::from(content) });
+        files.push(PinnedFile { path: file.to_owned(), mode, content: Arc::from(content), seal: None });
     }
     if files.is_empty() {
         let at = if tree.commit().is_some() { format!("at commit {shown}") } else { format!("in {shown}") };

@@ -8,12 +8,12 @@ use fleet_lint::codes::{self, Code};
 use fleet_lint::{LintConfig, PlacedManifest, TreeReport, check_tree};
 use fleet_model::{
     ConfigProvider, ConfigSource, DeviceSpec, Diagnostic, Digest, GitRef, HttpRef, LabelSelector, Labels, Manifest,
-    Repository, RepositorySpec, SELF_REPOSITORY, Severity,
+    Repository, RepositorySpec, SECRET_REPOSITORY, SELF_REPOSITORY, SecretRef, Severity,
 };
 use fleet_render::ownership::labels_in_force;
 use fleet_render::plan::{DeviceState, FleetState, InputFacts, ObjectState, Revision, State, Target};
 use fleet_render::{
-    InputValue, PinnedFile, PinnedInputs, PinnedTree, Prepared, Subject, canonical, literal_prefix, tree_digest,
+    InputValue, PinnedFile, PinnedInputs, PinnedTree, Prepared, Seal, Subject, canonical, literal_prefix, tree_digest,
 };
 
 use super::Tree;
@@ -23,6 +23,8 @@ use super::pins::{Pinned, Unusable, files, own_files};
 /// What can be done about files that cannot be taken.
 const FIX: &str = "a gitRef takes regular files that Git itself holds: put the file in the place of a link or submodule, and \
     take it out of Git LFS";
+/// The file that stands for all files of a secret.
+const STAND_IN_KEY: &str = "KEYS-OF-THE-SECRET";
 
 /// What was made of a tree.
 #[derive(Debug)]
@@ -167,9 +169,10 @@ impl Builder<'_> {
             };
             for (value, source) in sources {
                 let found = match &source {
-                    ConfigSource::Inline(_) | ConfigSource::SecretRef(_) => continue,
+                    ConfigSource::Inline(_) => continue,
                     ConfigSource::GitRef(git_ref) => self.pin(git_ref),
                     ConfigSource::HttpRef(http) => self.unknown_file(placed, provider, http),
+                    ConfigSource::SecretRef(secret) => self.unknown_secret(placed, secret),
                 };
                 let (files, commit, tree) = match (found, &value) {
                     (Ok(pinned), _) => pinned,
@@ -192,7 +195,10 @@ impl Builder<'_> {
                     }
                     ConfigSource::GitRef(git) => (git.repository, git.target_revision.unwrap_or_default()),
                     ConfigSource::HttpRef(http) => (http.repository, http.suffix.unwrap_or_default()),
-                    ConfigSource::Inline(_) | ConfigSource::SecretRef(_) => continue,
+                    ConfigSource::SecretRef(secret) => {
+                        (SECRET_REPOSITORY.to_owned(), format!("{}/{}", secret.namespace, secret.name))
+                    }
+                    ConfigSource::Inline(_) => continue,
                 };
                 let provider = provider.name.clone();
                 pinned.insert_value(provider.clone(), value.clone(), files);
@@ -239,8 +245,8 @@ impl Builder<'_> {
     fn is_at_hand(&self, source: &ConfigSource) -> bool {
         match source {
             ConfigSource::GitRef(git) => self.clones.by_name.contains_key(&git.repository),
-            ConfigSource::HttpRef(_) => true,
-            ConfigSource::Inline(_) | ConfigSource::SecretRef(_) => false,
+            ConfigSource::HttpRef(_) | ConfigSource::SecretRef(_) => true,
+            ConfigSource::Inline(_) => false,
         }
     }
 
@@ -260,10 +266,19 @@ impl Builder<'_> {
         ));
         let content =
             format!("(contents of {suffix:?} of Repository {}, provider {:?})\n", http.repository, provider.name);
-        let file = PinnedFile { path: "content".to_owned(), mode: 0o644, content: Arc::from(content.as_bytes()) };
-        let tree = PinnedTree::new(vec![file]).map_err(|problem| Unusable::Elsewhere(problem.to_string()))?;
-        let digest = tree_digest(&tree);
-        Ok((tree, String::new(), digest))
+        stand_in("content", &content, false)
+    }
+
+    /// Stands for the files of a secret, of which not even the names are known.
+    fn unknown_secret(&mut self, placed: &PlacedManifest, secret: &SecretRef) -> Result<Pinned, Unusable> {
+        let (kind, name) = (placed.manifest().kind(), placed.manifest().name().to_owned());
+        let place = format!("{}/{}", secret.namespace, secret.name);
+        self.remark(format!(
+            "{kind} {name}: keys and contents of the secret {place} are known to the service alone; one file \
+             {}/{STAND_IN_KEY} stands for them here",
+            secret.mount_path.trim_end_matches('/')
+        ));
+        stand_in(STAND_IN_KEY, &format!("(keys of the secret {place})\n"), true)
     }
 
     fn remark(&mut self, remark: String) {
@@ -365,4 +380,13 @@ fn finding_at(placed: &PlacedManifest, code: Code, pointer: &str, message: Strin
         pointer: pointer.to_owned(),
         hint: (code == codes::UNUSABLE_INPUT).then(|| FIX.to_owned()),
     }
+}
+
+/// One file with a line that stands for what only the service reads.
+fn stand_in(path: &str, line: &str, secret: bool) -> Result<Pinned, Unusable> {
+    let seal = secret.then(|| Seal::new(*Digest::of(line.as_bytes()).as_bytes()));
+    let file = PinnedFile { path: path.to_owned(), mode: 0o644, content: Arc::from(line.as_bytes()), seal };
+    let tree = PinnedTree::new(vec![file]).map_err(|problem| Unusable::Elsewhere(problem.to_string()))?;
+    let digest = tree_digest(&tree);
+    Ok((tree, String::new(), digest))
 }

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::credentials::CredentialFiles;
 use super::fields::{Fields, Problems};
 use super::forges::read_forges;
+use super::secrets::read_secrets;
 use super::webhooks::read_webhooks;
 use super::{AuthConfig, CertificateConfig, Config, ConfigErrors, DatabaseConfig, GitConfig, ListenerConfig};
 
@@ -105,6 +106,7 @@ fn read(mut root: Fields, file: &Path, environment: &dyn Fn(&str) -> Option<Stri
     let mut http = root.section("http");
     let http_poll_interval = http.duration("pollInterval", Duration::from_secs(1), Duration::from_secs(DAY));
     http.finish();
+    let secrets = read_secrets(&mut root, beside);
     let certificates = read_certificates(root.section("certificates"));
     let sources = read_sources(&mut root);
     for source in &sources {
@@ -127,6 +129,7 @@ fn read(mut root: Fields, file: &Path, environment: &dyn Fn(&str) -> Option<Stri
         auth,
         git,
         http_poll_interval: http_poll_interval.unwrap_or(Duration::from_secs(60)),
+        secrets,
         certificates,
         sources,
         webhooks,

@@ -1,6 +1,7 @@
 //! The configuration as files hold it.
 
 use super::*;
+use crate::config::SecretStore;
 
 fn none(_: &str) -> Option<String> {
     None
@@ -81,4 +82,26 @@ fn broken_yaml_names_line_and_column() {
 fn the_database_url_does_not_print() {
     let config = parse(Path::new("x"), "database: {url: 'postgres://u:geheim@h/d'}", &none).unwrap();
     assert!(!format!("{config:?}").contains("geheim"));
+}
+
+#[test]
+fn secrets_come_from_one_store() {
+    let config = |text: &str| parse(Path::new("/etc/fleetd.yaml"), text, &none).unwrap().secrets;
+    assert_eq!(config(""), None);
+    let files = config("secrets: {directory: secrets, namespaces: [ops], pollInterval: 5s}").unwrap();
+    assert_eq!(files.store, SecretStore::Directory("/etc/secrets".into()));
+    assert_eq!((files.namespaces, files.poll_interval), (BTreeSet::from(["ops".to_owned()]), Duration::from_secs(5)));
+    let cluster = config("secrets: {kubernetes: true}").unwrap();
+    assert_eq!((cluster.store, cluster.poll_interval), (SecretStore::Kubernetes, Duration::from_secs(60)));
+    for (text, wanted) in [
+        ("secrets: {}", "secrets.directory: is missing; say where secrets come from"),
+        ("secrets: {directory: /a, kubernetes: true}", "secrets.kubernetes: directory is given too"),
+        ("secrets: {directory: /a, namespaces: []}", "secrets.namespaces: is empty"),
+        ("secrets: {directory: /a, namespaces: ['../b']}", "secrets.namespaces: "),
+        ("secrets: {directory: /a, pollInterval: 10}", "secrets.pollInterval: 10 has no unit"),
+        ("secrets: {directory: /a, vault: b}", "secrets.vault: unknown key"),
+    ] {
+        let found = problems(text);
+        assert!(found.len() == 1 && found[0].starts_with(wanted), "{wanted} is not {found:#?}");
+    }
 }

@@ -21,7 +21,8 @@ fn ask(there: &Installation, identity: Option<&ClientIdentity>, path: &str) -> O
     request(tls, format!("{}{path}", there.agent_url()), None)
 }
 
-fn request(tls: rustls::ClientConfig, url: String, token: Option<&str>) -> Option<(u16, String)> {
+/// Asks with these settings for TLS and a token, or none; the HTTP status and body, or `None` when TLS itself refuses.
+pub(crate) fn request(tls: rustls::ClientConfig, url: String, token: Option<&str>) -> Option<(u16, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let client =

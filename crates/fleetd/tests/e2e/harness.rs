@@ -189,6 +189,11 @@ impl Installation {
         path
     }
 
+    /// Other settings below `git`, and what may follow them, from the next start on.
+    pub(crate) fn set_git_settings(&mut self, settings: &str) {
+        settings.clone_into(&mut self.git_settings);
+    }
+
     /// Starts the service, again at the same addresses, and waits until it is ready.
     pub(crate) fn start_service(&mut self) {
         let config = self.write_config();
