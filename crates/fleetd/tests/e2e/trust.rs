@@ -195,3 +195,24 @@ fn rules_by_path_and_by_effect_cover_what_they_name() {
     there.repo.force("HEAD~1").remove("fleets/gates.yaml");
     there.wait_applied(&signed(&there, &key, "no gates, signed"));
 }
+
+#[test]
+fn a_merge_that_takes_back_what_is_in_force_is_covered_by_what_it_takes_back() {
+    let (there, key) = start("", "      - paths: [\"fleets/**\"]\n        signedBy: [platform]\n");
+    let before = there.repo.head();
+    there.repo.write("fleets/gates.yaml", fleet("gates", "one"));
+    let good = signed(&there, &key, "gates, signed");
+    there.wait_applied(&good);
+    // A commit that no rule covers, on what was there before, and a merge that keeps nothing of what is in force.
+    there.repo.git(&["switch", "--quiet", "-c", "side", &before]);
+    there.repo.write("README.md", "harmless");
+    there.repo.commit("harmless, by nobody");
+    there.repo.git(&["merge", "--quiet", "-s", "ours", "-m", "merge, by nobody", &good]);
+    let bad = there.repo.head();
+    there.repo.switch("main");
+    there.repo.git(&["merge", "--quiet", "--ff-only", "side"]);
+    let source = wait_held(&there, &bad);
+    assert_eq!(condition(&source, "Held").1, "UnsignedCommit");
+    assert_eq!(applied(&there), good, "no part of it is applied either");
+    assert_eq!(there.sql("select count(*) from desired.fleets where name = 'gates'").trim(), "1");
+}
