@@ -138,8 +138,7 @@ async fn a_missing_document_is_never_served_wrong_or_empty() {
 #[tokio::test]
 async fn a_device_that_the_database_lost_is_not_told_that_it_was_deleted() {
     let world = World::start(quick()).await;
-    let device = world.device(json!({})).await;
-    world.sql("delete from devices");
+    let device = world.lost_device().await;
     for request in [device.poll(&world, Some("1")), device.put_status(&world, &status_body(&device.name, "1"))] {
         let answer = request.send().await.unwrap();
         assert_eq!((answer.status().as_u16(), answer.headers().contains_key("retry-after")), (503, true));

@@ -145,9 +145,15 @@ impl World {
 
     /// A managed device at version 1 of `spec`.
     pub(crate) async fn device(&self, spec: Value) -> Managed {
+        let device = self.lost_device().await;
+        self.put_device(&device.name, 1, &spec, true).await;
+        device
+    }
+
+    /// A device with a good certificate that the database has no row of.
+    pub(crate) async fn lost_device(&self) -> Managed {
         let key = DeviceKey::generate().unwrap();
         let issued = self.certify(&key, Lifetime::days(10)).await;
-        self.put_device(key.device_name(), 1, &spec, true).await;
         let identity = key.client_identity(&issued.chain_pem);
         Managed { client: self.client(&identity, true), name: key.device_name().clone(), key, issued }
     }
