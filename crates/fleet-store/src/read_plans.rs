@@ -39,6 +39,24 @@ pub async fn list(pool: &PgPool, org: OrgId, source: &str) -> StoreResult<Vec<Pl
     .await?)
 }
 
+/// A row with all that a plan says.
+struct Row {
+    source: String,
+    commit_id: String,
+    base_commit: Option<String>,
+    digest: Vec<u8>,
+    summary: Value,
+    plan: Value,
+    created_at: Ts,
+}
+
+impl Row {
+    fn parts(self) -> (PlanRecord, Value) {
+        let Self { source, commit_id, base_commit, digest, summary, plan, created_at } = self;
+        (PlanRecord { source, commit_id, base_commit, digest, summary, created_at }, plan)
+    }
+}
+
 /// The plan of a commit that waits for a person, and all it says. The base is the commit that is applied meanwhile.
 ///
 /// # Errors
@@ -49,8 +67,9 @@ pub async fn get_held(
     source: &str,
     commit: &str,
 ) -> StoreResult<Option<(PlanRecord, Value)>> {
-    let row = sqlx::query!(
-        r#"select source, commit_id, base_commit, digest, summary, plan, held_at as "held_at: Ts"
+    let row = sqlx::query_as!(
+        Row,
+        r#"select source, commit_id, base_commit, digest, summary, plan, held_at as "created_at: Ts"
            from source_holds where org_id = $1 and source = $2 and commit_id = $3"#,
         org.as_uuid(),
         source,
@@ -58,17 +77,7 @@ pub async fn get_held(
     )
     .fetch_optional(pool)
     .await?;
-    Ok(row.map(|row| {
-        let record = PlanRecord {
-            source: row.source,
-            commit_id: row.commit_id,
-            base_commit: row.base_commit,
-            digest: row.digest,
-            summary: row.summary,
-            created_at: row.held_at,
-        };
-        (record, row.plan)
-    }))
+    Ok(row.map(Row::parts))
 }
 
 /// One plan, and all it says.
@@ -76,7 +85,8 @@ pub async fn get_held(
 /// # Errors
 /// When the database fails.
 pub async fn get(pool: &PgPool, org: OrgId, source: &str, commit: &str) -> StoreResult<Option<(PlanRecord, Value)>> {
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        Row,
         r#"select source, commit_id, base_commit, digest, summary, plan, created_at as "created_at: Ts"
            from desired.plans where org_id = $1 and source = $2 and commit_id = $3"#,
         org.as_uuid(),
@@ -85,15 +95,5 @@ pub async fn get(pool: &PgPool, org: OrgId, source: &str, commit: &str) -> Store
     )
     .fetch_optional(pool)
     .await?;
-    Ok(row.map(|row| {
-        let record = PlanRecord {
-            source: row.source,
-            commit_id: row.commit_id,
-            base_commit: row.base_commit,
-            digest: row.digest,
-            summary: row.summary,
-            created_at: row.created_at,
-        };
-        (record, row.plan)
-    }))
+    Ok(row.map(Row::parts))
 }

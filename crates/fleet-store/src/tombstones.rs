@@ -50,9 +50,10 @@ pub async fn bury(
     let (kinds, names) = columns(objects);
     sqlx::query!(
         "insert into tombstones (org_id, kind, name, source, file, line, end_line, document, digest, document_commit,
-                                 generation, selector, url, revision, path, removed_by, removed_at, expires_at)
+                                 generation, selector, url, revision, path, credential, removed_by, removed_at,
+                                 expires_at)
          select m.org_id, m.kind, m.name, m.source, m.file, m.line, m.end_line, m.document, m.digest, m.commit_id,
-                m.generation, f.selector, s.url, s.revision, s.path, $5, $6, $7
+                m.generation, f.selector, s.url, s.revision, s.path, s.credential, $5, $6, $7
          from desired.manifests m
          join unnest($3::text[], $4::text[]) as gone (kind, name) on m.kind = gone.kind and m.name = gone.name
          left join desired.fleets f on m.kind = 'Fleet' and f.org_id = m.org_id and f.name = m.name
@@ -174,8 +175,8 @@ pub async fn restore_leaving(connection: &mut PgConnection, org: OrgId) -> Store
     .execute(&mut *connection)
     .await?;
     sqlx::query!(
-        r#"insert into desired.sources (org_id, name, origin, url, revision, path, leaving)
-           select org_id, name, 'ResourceSync/' || name, url, revision, path, true from tombstones
+        r#"insert into desired.sources (org_id, name, origin, url, revision, path, credential, leaving)
+           select org_id, name, 'ResourceSync/' || name, url, revision, path, credential, true from tombstones
            where org_id = $1 and kind = 'ResourceSync' and url is not null and revision is not null and path is not null
            on conflict do nothing"#,
         org.as_uuid(),

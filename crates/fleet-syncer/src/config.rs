@@ -43,6 +43,29 @@ pub struct SyncerConfig {
     pub forges: Vec<ForgeConfig>,
 }
 
+#[cfg(test)]
+impl SyncerConfig {
+    /// Nothing configured, and much patience.
+    pub(crate) fn for_tests() -> Self {
+        let long = Duration::from_secs(600);
+        Self {
+            holder: "test".to_owned(),
+            org: OrgId::DEFAULT,
+            mirrors: "/nonexistent".into(),
+            sources: Vec::new(),
+            credentials: GitCredentials::default(),
+            allow_local_repositories: false,
+            poll_interval: long,
+            max_mirror_bytes: u64::MAX,
+            deletion_grace: Duration::ZERO,
+            http_poll_interval: Duration::from_secs(60),
+            secrets: None,
+            device_certificate_lifetime: long,
+            forges: Vec::new(),
+        }
+    }
+}
+
 impl SyncerConfig {
     /// The prefix whose credential is used for `url`; empty when there is none.
     pub(crate) fn credential_prefix(&self, url: &str) -> String {

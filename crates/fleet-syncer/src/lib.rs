@@ -6,6 +6,7 @@
 
 mod announced;
 mod apply;
+mod building;
 mod conditions;
 mod config;
 mod credentials;

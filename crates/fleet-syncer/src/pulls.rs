@@ -11,27 +11,25 @@ use std::time::{Duration, Instant};
 
 use fleet_forge::{ForgeError, ForgeErrorKind, Pull, StatusState, comment_mark};
 use fleet_git::GitError;
-use fleet_lint::{TreeReport, check_tree, codes, has_errors};
-use fleet_model::{CommitId, Diagnostic, Digest, Kind, Manifest};
+use fleet_lint::{check_tree, codes, has_errors};
+use fleet_model::{CommitId, Diagnostic, Digest, Kind};
 use fleet_render::plan::Plan;
 use fleet_runtime::{CancellationToken, ErrorChain};
 use fleet_store::{
-    Lease, SourceDefinition, SourceRow, StoreError, Ts, list_fleets, list_sources, manifest_documents,
-    manifests_elsewhere, stored_manifests,
+    Lease, SourceDefinition, SourceRow, StoreError, Ts, list_fleets, list_sources, manifests_elsewhere,
+    stored_manifests,
 };
 use tracing::{debug, info, warn};
 
-use crate::desired::{self, BuildError, Desired, finding_in_file};
-use crate::inputs::{ContentCache, InputReader};
+use crate::building::{BuildFailure, Building};
+use crate::desired::{Desired, finding_in_file};
+use crate::inputs::ContentCache;
 use crate::lint_config::LintConfigs;
 use crate::outbox::{ForgeConfig, LINT, PLAN, Topic, linted, put, sentence};
-use crate::pins::LastPins;
 use crate::planning::{Planner, blocking};
-use crate::repositories::Repositories;
 use crate::snapshot::{Mirror, Snapshot};
 use crate::source::Shared;
 use crate::trust;
-use crate::values::{Subjects, any_value, device_labels};
 
 mod comment;
 
@@ -229,7 +227,9 @@ async fn preview(
     if has_errors(&diagnostics) {
         return Ok(Preview { diagnostics, plan: None });
     }
-    match build(shared, definition, &report, &snapshot, mirror).await? {
+    let (source, only_in_force) = (definition.name.as_str(), true);
+    let building = Building { shared, source, report: &report, snapshot: &snapshot, mirror, only_in_force };
+    match building.run(&mut ContentCache::new()).await? {
         Err(findings) => {
             diagnostics.extend(findings);
             Ok(Preview { diagnostics, plan: None })
@@ -238,50 +238,12 @@ async fn preview(
     }
 }
 
-/// Rows of the commit. Other repositories are read only where, and at the revisions at which, that is done already.
-async fn build(
-    shared: &Shared,
-    definition: &SourceDefinition,
-    report: &TreeReport,
-    snapshot: &Snapshot,
-    mirror: Mirror<'_>,
-) -> Result<Result<Desired, Vec<Diagnostic>>, PullError> {
-    let (org, local, name) = (shared.config.org, shared.config.allow_local_repositories, definition.name.as_str());
-    let own = || report.manifests.iter().map(fleet_lint::PlacedManifest::manifest);
-    let mut transaction = shared.store.begin().await?;
-    let stored = manifest_documents(&mut transaction, org, Kind::Repository, None).await?;
-    let subjects = match any_value(own()) {
-        true => Subjects::read(&mut transaction, org, name, device_labels(own())).await?,
-        false => Subjects::nobody(&mut transaction, org, name).await?,
-    };
-    drop(transaction);
-    let last = LastPins::read(&shared.store, org, name).await?;
-    let stored: Vec<Manifest> =
-        stored.into_iter().filter_map(|one| Manifest::from_document(Kind::Repository, one.document).ok()).collect();
-    let mut repositories = Repositories::default();
-    repositories.add(stored.iter(), local);
-    // A Repository that is another here has nothing in force.
-    repositories.add(own(), local);
-    let mut contents = ContentCache::new();
-    let mut reader = InputReader {
-        git: &shared.git,
-        mirror,
-        snapshot,
-        dependencies: &shared.dependencies,
-        web: &shared.web,
-        secrets: &shared.secrets,
-        repositories: &repositories,
-        subjects: &subjects,
-        last: &last,
-        contents: &mut contents,
-        only_in_force: true,
-        pinned: HashMap::new(),
-        unreadable: std::collections::BTreeSet::new(),
-    };
-    match desired::build(report, &definition.name, &mut reader).await {
-        Ok(desired) => Ok(Ok(desired)),
-        Err(BuildError::Refused(findings)) => Ok(Err(findings)),
-        Err(BuildError::Retry(error)) => Err(error.into()),
+impl From<BuildFailure> for PullError {
+    fn from(failure: BuildFailure) -> Self {
+        match failure {
+            BuildFailure::Git(error) => Self::Git(error),
+            BuildFailure::Store(error) => Self::Store(error),
+        }
     }
 }
 

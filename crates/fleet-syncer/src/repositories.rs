@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use fleet_model::{Manifest, RepositorySpec, annotations};
-use fleet_store::InputKind;
+use fleet_model::{Kind, Manifest, OrgId, RepositorySpec, annotations};
+use fleet_store::{InputKind, PgConnection, StoreError, manifest_documents};
 
 /// The Repositories by name.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +18,28 @@ struct Place {
 }
 
 impl Repositories {
+    /// Those that stored manifests define, but for those of the source `except`: these come from the commit that is looked
+    /// at.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn stored(
+        connection: &mut PgConnection,
+        org: OrgId,
+        allow_local: bool,
+        except: Option<&str>,
+    ) -> Result<Self, StoreError> {
+        let stored = manifest_documents(connection, org, Kind::Repository, None).await?;
+        let manifests: Vec<Manifest> = stored
+            .into_iter()
+            .filter(|stored| except.is_none_or(|source| stored.source != source))
+            .filter_map(|stored| Manifest::from_document(Kind::Repository, stored.document).ok())
+            .collect();
+        let mut repositories = Self::default();
+        repositories.add(manifests.iter(), allow_local);
+        Ok(repositories)
+    }
+
     /// Those that manifests define. Others by the same name are replaced.
     pub(crate) fn add<'a>(&mut self, manifests: impl Iterator<Item = &'a Manifest>, allow_local: bool) {
         for manifest in manifests {

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use fleet_git::{GitError, WorkerPool};
 use fleet_lint::{TreeReport, check_tree, codes, has_errors};
-use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, Manifest};
+use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind};
 use fleet_runtime::Clock;
 use fleet_store::{
     InputKind, Lease, NewEvent, Observation, PinnedInput, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict,
-    clear_hold, input_values, manifest_documents, record_commit, record_event, record_observation, source_dependencies,
+    clear_hold, input_values, record_commit, record_event, record_observation, source_dependencies,
     source_has_problems,
 };
 use jiff::Timestamp;
@@ -20,18 +20,18 @@ use tracing::{info, warn};
 
 use crate::announced::Announcements;
 use crate::apply::{Application, Applied, ApplyError, Outcome, Writer, apply};
+use crate::building::{BuildFailure, Building};
 use crate::conditions::{self, RefusalReason};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
-use crate::desired::{self, BuildError, Desired, finding_in_file};
+use crate::desired::{self, Desired, finding_in_file};
 use crate::guard::Rewritten;
-use crate::inputs::{ContentCache, InputReader};
+use crate::inputs::ContentCache;
 use crate::laps::Laps;
 use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
 use crate::mirrors::{Heard, Mirrors, SharedMirror};
 use crate::outbox::{self, Outbox};
-use crate::pins::LastPins;
 use crate::planning::blocking;
 use crate::poll_notes::PollNotes;
 use crate::repositories::Repositories;
@@ -39,7 +39,6 @@ use crate::revisions::RevisionCache;
 use crate::secrets::Secrets;
 use crate::snapshot::{Mirror, Snapshot, is_about_the_commit};
 use crate::trust::Vouched;
-use crate::values::{Subjects, any_value, device_labels};
 use crate::web::{WebFiles, file_url};
 
 /// The most findings that are kept of one commit.
@@ -95,6 +94,15 @@ pub(crate) enum RunError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<BuildFailure> for RunError {
+    fn from(failure: BuildFailure) -> Self {
+        match failure {
+            BuildFailure::Git(error) => Self::Git(error),
+            BuildFailure::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// Why a commit is not applied.
@@ -247,6 +255,10 @@ impl Source {
                 let now = self.shared.clock.now_rfc3339();
                 let before = self.conditions.clone();
                 conditions::unreachable(&mut self.conditions, error, self.applied.is_some(), &now);
+                if self.applied.is_none() {
+                    // What is said of a refused commit was replaced: it is to be said again.
+                    self.refused = None;
+                }
                 if quarantine::is_about_the_commit(error) {
                     self.note_failure(&error.to_string());
                 }
@@ -301,7 +313,6 @@ impl Source {
     /// Somebody wants to know: the next look is noted whatever it finds.
     pub(crate) fn asked(&mut self) {
         self.quarantine.wake();
-        self.refused = None;
         self.noted_poll = None;
         self.quiet_since = None;
         self.held = None;
@@ -441,7 +452,10 @@ impl Source {
             self.snapshot = Some(snapshot);
             return Ok(Err(Refusal { reason, diagnostics }));
         }
-        let built = self.build(&report, &snapshot, mirror).await?;
+        let (source, only_in_force) = (self.definition.name.as_str(), false);
+        let building =
+            Building { shared: &shared, source, report: &report, snapshot: &snapshot, mirror, only_in_force };
+        let built = building.run(&mut self.contents).await?;
         laps.lap("build");
         match built {
             Err(findings) => {
@@ -501,7 +515,8 @@ impl Source {
             self.quiet_since = Some(shared.clock.now());
             return Ok(false);
         }
-        let repositories = self.stored_repositories(&mut transaction, true).await?;
+        let local = shared.config.allow_local_repositories;
+        let repositories = Repositories::stored(&mut transaction, org, local, None).await?;
         drop(transaction);
         for PinnedInput { repository, revision, commit, kind, tree, .. } in used {
             if kind == InputKind::Secret {
@@ -531,63 +546,6 @@ impl Source {
             }
         }
         Ok(false)
-    }
-
-    async fn stored_repositories(
-        &self,
-        connection: &mut fleet_store::PgConnection,
-        with_own: bool,
-    ) -> Result<Repositories, StoreError> {
-        let stored = manifest_documents(connection, self.shared.config.org, Kind::Repository, None).await?;
-        let manifests: Vec<Manifest> = stored
-            .into_iter()
-            // What this source itself defines comes from the commit that is looked at.
-            .filter(|stored| with_own || stored.source != self.definition.name)
-            .filter_map(|stored| Manifest::from_document(Kind::Repository, stored.document).ok())
-            .collect();
-        let mut repositories = Repositories::default();
-        repositories.add(manifests.iter(), self.shared.config.allow_local_repositories);
-        Ok(repositories)
-    }
-
-    async fn build(
-        &mut self,
-        report: &TreeReport,
-        snapshot: &Snapshot,
-        mirror: Mirror<'_>,
-    ) -> Result<Result<Desired, Vec<Diagnostic>>, RunError> {
-        let shared = Arc::clone(&self.shared);
-        let (org, name) = (shared.config.org, &self.definition.name);
-        let own = || report.manifests.iter().map(fleet_lint::PlacedManifest::manifest);
-        let mut transaction = shared.store.begin().await?;
-        let mut repositories = self.stored_repositories(&mut transaction, false).await?;
-        let subjects = match any_value(own()) {
-            true => Subjects::read(&mut transaction, org, name, device_labels(own())).await?,
-            false => Subjects::nobody(&mut transaction, org, name).await?,
-        };
-        drop(transaction);
-        let last = LastPins::read(&shared.store, org, name).await?;
-        repositories.add(own(), shared.config.allow_local_repositories);
-        let mut reader = InputReader {
-            git: &shared.git,
-            mirror,
-            snapshot,
-            dependencies: &shared.dependencies,
-            web: &shared.web,
-            secrets: &shared.secrets,
-            repositories: &repositories,
-            subjects: &subjects,
-            last: &last,
-            contents: &mut self.contents,
-            only_in_force: false,
-            pinned: HashMap::new(),
-            unreadable: std::collections::BTreeSet::new(),
-        };
-        match desired::build(report, name, &mut reader).await {
-            Ok(desired) => Ok(Ok(desired)),
-            Err(BuildError::Refused(findings)) => Ok(Err(findings)),
-            Err(BuildError::Retry(error)) => Err(error.into()),
-        }
     }
 
     async fn apply(

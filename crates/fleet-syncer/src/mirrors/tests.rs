@@ -3,7 +3,6 @@
 use std::fs;
 
 use fleet_git::{GitErrorKind, HttpsOptions, SshOptions};
-use fleet_model::OrgId;
 
 use super::*;
 use crate::credentials::GitCredential;
@@ -16,19 +15,11 @@ fn mirrors(directory: &Path, max_mirror_bytes: u64) -> Mirrors {
         ssh: SshOptions::default(),
     };
     let config = SyncerConfig {
-        holder: String::new(),
-        org: OrgId::DEFAULT,
         mirrors: directory.to_owned(),
-        sources: Vec::new(),
         credentials: vec![credential].into(),
-        allow_local_repositories: false,
-        poll_interval: Duration::from_secs(15),
-        forges: Vec::new(),
-        deletion_grace: Duration::ZERO,
         max_mirror_bytes,
-        http_poll_interval: Duration::from_secs(60),
-        secrets: None,
-        device_certificate_lifetime: Duration::from_secs(3600),
+        poll_interval: Duration::from_secs(15),
+        ..SyncerConfig::for_tests()
     };
     Mirrors::new(Arc::new(config), SyncerMetrics::default())
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use fleet_forge::{ForgeError, ForgeErrorKind, Status, StatusState};
 use fleet_runtime::{Backoff, CancellationToken, ErrorChain, Pace};
 use fleet_store::{
-    Lease, Message, StoreError, Ts, due_messages, message_done, message_failed, outbox_backlog, source_places,
-    tidy_outbox,
+    Lease, Message, SourcePlace, StoreError, Ts, due_messages, message_done, message_failed, outbox_backlog,
+    source_places, tidy_outbox,
 };
 use tracing::{debug, info, warn};
 
@@ -102,10 +102,11 @@ impl Sender {
         if due.is_empty() {
             return Ok(Next::Wake);
         }
+        let places = source_places(pool, org).await?;
         for message in due {
             tokio::time::sleep(self.pace.delay(Instant::now())).await;
             self.pace.take(Instant::now());
-            match self.send(&message).await {
+            match self.send(&message, &places).await {
                 Ok(()) => {
                     self.done(&message, None).await?;
                     self.backoff.reset();
@@ -127,16 +128,15 @@ impl Sender {
         &self.config.forge.settings().api_url
     }
 
-    async fn send(&self, message: &Message) -> Result<(), ForgeError> {
+    async fn send(&self, message: &Message, places: &[SourcePlace]) -> Result<(), ForgeError> {
         let invalid = |message: String| ForgeError { kind: ForgeErrorKind::Invalid, message };
         let repository = self.config.forge.repository(&message.url);
         let repository = repository.ok_or_else(|| {
             invalid(format!("{} names no repository of {}", message.url, self.config.forge.settings().url_prefix))
         })?;
         // Sources of one repository must not overwrite each other's words.
-        let places = source_places(self.shared.store.pool(), self.shared.config.org).await;
         let here = |url: &str| self.config.forge.repository(url).as_ref() == Some(&repository);
-        let shared = places.unwrap_or_default().iter().filter(|place| here(&place.url)).count() > 1;
+        let shared = places.iter().filter(|place| here(&place.url)).count() > 1;
         let context = match shared {
             true => format!("{} ({})", message.context, message.source),
             false => message.context.clone(),

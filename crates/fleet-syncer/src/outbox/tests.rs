@@ -58,18 +58,6 @@ impl World {
         let silent = ForgeSettings { url_prefix: "https://git.test/acme/silent".to_owned(), ..settings };
         let silent = Arc::new(Forge::new(silent).unwrap());
         let config = Arc::new(SyncerConfig {
-            holder: "test".to_owned(),
-            org: ORG,
-            mirrors: "/nonexistent".into(),
-            sources: Vec::new(),
-            credentials: Vec::new().into(),
-            allow_local_repositories: false,
-            poll_interval: ttl,
-            max_mirror_bytes: u64::MAX,
-            http_poll_interval: Duration::from_secs(60),
-            secrets: None,
-            deletion_grace: Duration::ZERO,
-            device_certificate_lifetime: ttl,
             forges: vec![
                 ForgeConfig {
                     forge,
@@ -79,6 +67,7 @@ impl World {
                 },
                 ForgeConfig { forge: silent, commit_statuses: false, plan_comments: false, target_url: None },
             ],
+            ..SyncerConfig::for_tests()
         });
         let arguments: [&str; 0] = [];
         let clock = Arc::new(SystemClock);

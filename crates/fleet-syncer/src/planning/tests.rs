@@ -64,21 +64,7 @@ impl World {
         store.migrate().await.unwrap();
         let ttl = Duration::from_secs(600);
         let lease = Lease::acquire(store.pool(), LeaseName::Syncer, "test", ttl).await.unwrap().unwrap();
-        let config = Arc::new(SyncerConfig {
-            holder: "test".to_owned(),
-            org: ORG,
-            mirrors: "/nonexistent".into(),
-            sources: Vec::new(),
-            credentials: Vec::new().into(),
-            allow_local_repositories: false,
-            poll_interval: ttl,
-            max_mirror_bytes: u64::MAX,
-            deletion_grace: Duration::ZERO,
-            http_poll_interval: Duration::from_secs(60),
-            secrets: None,
-            device_certificate_lifetime: ttl,
-            forges: Vec::new(),
-        });
+        let config = Arc::new(SyncerConfig::for_tests());
         let arguments: [&str; 0] = [];
         Self {
             git: WorkerPool::new(WorkerCommand::new("/nonexistent", arguments), Limits::default()),

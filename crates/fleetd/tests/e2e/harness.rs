@@ -71,6 +71,22 @@ impl Process {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Waits until the service serves; its addresses: user interface, agent interface, metrics.
+    pub(crate) fn ready(&mut self) -> [SocketAddr; 3] {
+        eventually("the service to be ready", || {
+            let log = self.log();
+            assert!(self.is_running(), "fleetd ended:\n{}", log.join("\n"));
+            let find = |what: &str| {
+                log.iter()
+                    .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+                    .find(|line| line["message"] == format!("Listening for the {what}"))
+                    .and_then(|line| line["address"].as_str()?.parse().ok())
+            };
+            let ready = log.iter().any(|line| line.contains("\"Ready\""));
+            ready.then(|| Some([find("user interface")?, find("agent interface")?, find("metrics")?])).flatten()
+        })
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -200,18 +216,7 @@ impl Installation {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fleetd"));
         command.arg("serve").arg("--config").arg(config);
         let mut service = Process::start("fleetd", &mut command);
-        self.addresses = Some(eventually("the service to be ready", || {
-            let log = service.log();
-            assert!(service.is_running(), "fleetd ended:\n{}", log.join("\n"));
-            let find = |what: &str| {
-                log.iter()
-                    .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-                    .find(|line| line["message"] == format!("Listening for the {what}"))
-                    .and_then(|line| line["address"].as_str()?.parse().ok())
-            };
-            let ready = log.iter().any(|line| line.contains("\"Ready\""));
-            ready.then(|| Some([find("user interface")?, find("agent interface")?, find("metrics")?])).flatten()
-        }));
+        self.addresses = Some(service.ready());
         self.service = Some(service);
         eventually("the devices to be read", || self.http_get("/readyz").filter(|body| body.contains("HTTP/1.1 200")));
     }

@@ -8,7 +8,6 @@ use std::process::Command;
 
 use fleet_test::TestDatabase;
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::harness::{Process, eventually, program};
 
@@ -78,18 +77,7 @@ impl Service {
     pub(crate) fn start(&mut self) {
         self.spawn();
         let process = self.process.as_mut().expect("just started");
-        self.addresses = Some(eventually("the service to be ready", || {
-            let log = process.log();
-            assert!(process.is_running(), "fleetd ended:\n{}", log.join("\n"));
-            let find = |what: &str| {
-                log.iter()
-                    .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-                    .find(|line| line["message"] == format!("Listening for the {what}"))
-                    .and_then(|line| line["address"].as_str()?.parse().ok())
-            };
-            let ready = log.iter().any(|line| line.contains("\"Ready\""));
-            ready.then(|| Some([find("user interface")?, find("agent interface")?, find("metrics")?])).flatten()
-        }));
+        self.addresses = Some(process.ready());
     }
 
     /// Whether it says of itself that it can serve.

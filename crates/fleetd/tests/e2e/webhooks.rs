@@ -196,27 +196,3 @@ fn a_push_that_a_proven_webhook_did_not_announce_is_counted() {
     world.there.fleetctl_ok(&["sync", "main", "--wait"]);
     eventually("the missed announcement to be counted", || (missed() == 1).then_some(()));
 }
-
-/// Prints how long it takes from `git push` to applied. Run it with `--run-ignored all --no-capture`.
-#[test]
-#[ignore = "a measurement"]
-fn measure_push_to_applied() {
-    let world = World::start();
-    let (mut answers, mut applied) = (Vec::new(), Vec::new());
-    for round in 0..50 {
-        let pushed = world.push(&format!("round {round}\n"));
-        let started = Instant::now();
-        let (code, _, took) = world.send(SECRET, world.body("refs/heads/main"));
-        assert_eq!(code, 202);
-        answers.push(took);
-        while world.applied() != pushed {
-            assert!(started.elapsed() < Duration::from_secs(20), "round {round}");
-        }
-        applied.push(started.elapsed());
-        std::thread::sleep(Duration::from_millis(600));
-    }
-    for (what, mut times) in [("answer", answers), ("push to applied", applied)] {
-        times.sort();
-        println!("{what}: p50 {:?}, p99 {:?}, longest {:?}", times[24], times[48], times[49]);
-    }
-}
