@@ -244,7 +244,15 @@ fn follow(
         let token = term.child_token();
         let local = local_path(&definition.url);
         let source = Source::new(Arc::clone(shared), lease.clone(), row);
-        tasks.spawn(source_loop(source, wakers.source(&name), local, shared.config.poll_interval, token.clone()));
+        let interval = shared.config.poll_interval;
+        tasks.spawn(source_loop(
+            source,
+            wakers.source(&name),
+            Arc::clone(&wakers.list),
+            local,
+            interval,
+            token.clone(),
+        ));
         running.insert(name, (identity, token));
     }
 }
@@ -287,6 +295,7 @@ async fn configure(shared: &Shared, lease: &Lease) -> Result<(), StoreError> {
 async fn source_loop(
     mut source: Source,
     wake: Arc<Notify>,
+    list: Arc<Notify>,
     local: Option<std::path::PathBuf>,
     poll_interval: Duration,
     token: CancellationToken,
@@ -313,7 +322,13 @@ async fn source_loop(
                 let own = backoff.next_delay();
                 source.pause().unwrap_or(own)
             }
-            Ok(Err(RunError::Store(_))) => backoff.next_delay(),
+            Ok(Err(RunError::Store(error))) => {
+                if error.is_missing_table() {
+                    // Who keeps the list makes what is missing again.
+                    list.notify_one();
+                }
+                backoff.next_delay()
+            }
             Err(_) => {
                 warn!(seconds = RUN_DEADLINE.as_secs(), "Looking at a source took too long; trying again");
                 source.was_given_up();

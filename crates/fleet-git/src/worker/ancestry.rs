@@ -38,7 +38,7 @@ pub(super) fn is_forced(repo: &Repository, base: Option<&CommitId>, commit: gix:
 }
 
 /// All commits of a history, the newest first as far as their dates tell.
-fn history(
+pub(super) fn history(
     repo: &Repository,
     tip: gix::ObjectId,
 ) -> Result<impl Iterator<Item = Result<gix::ObjectId, GitError>>, GitError> {

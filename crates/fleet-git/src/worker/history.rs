@@ -14,8 +14,6 @@ use crate::wire::{History, HistoryCommit};
 const MAX_RAW: usize = 1 << 20;
 /// The bytes of all commits together.
 const MAX_RAW_TOTAL: usize = 16 << 20;
-/// So many commits for each one of the answer are walked, to know which are new.
-const WALKED_PER_COMMIT: usize = 20;
 
 /// The commits from `tip` along first parents down to what `base` has in its history, newest first. Without a base, or
 /// with one that the mirror does not know, down to the root.
@@ -25,31 +23,22 @@ pub(super) fn history(
     tip: &CommitId,
     max: usize,
 ) -> Result<History, GitError> {
-    let broken = |error: &gix::Error| classify::local(error, "walk the history in the mirror");
     let tip_id = gix_id(tip)?;
     if !repo.has_object(tip_id) {
         let message = format!("commit {tip} is not in the mirror; fetch it first");
         return Err(GitError::new(GitErrorKind::RefMissing, message));
     }
     let base = base.map(gix_id).transpose()?.filter(|base| repo.has_object(*base));
-    let new = match base {
-        None => None,
-        Some(base) => {
-            let limit = max.saturating_mul(WALKED_PER_COMMIT);
-            let walk = repo.rev_walk([tip_id]).with_hidden([base]).all().map_err(|error| broken(&error))?;
-            let mut new = HashSet::new();
-            for info in walk.take(limit) {
-                new.insert(info.map_err(|error| broken(&error))?.id);
-            }
-            Some(new)
-        }
+    // All of it: a walk that leaves out what base has goes wrong where the clocks of committers were not in order, and a commit
+    // that is left out is one that nobody judges.
+    let known: HashSet<gix::ObjectId> = match base {
+        Some(base) => super::ancestry::history(repo, base)?.collect::<Result<_, _>>()?,
+        None => HashSet::new(),
     };
     let mut history = History { commits: Vec::new(), complete: true };
     let (mut at, mut total) = (Some(tip_id), 0);
-    // Above the limit of the walk the set lacks commits: then the chain ends early, and is not complete.
-    let cut = new.as_ref().is_some_and(|new| new.len() >= max.saturating_mul(WALKED_PER_COMMIT));
     while let Some(id) = at {
-        if base == Some(id) || new.as_ref().is_some_and(|new| !new.contains(&id)) {
+        if known.contains(&id) {
             break;
         }
         if history.commits.len() >= max || total > MAX_RAW_TOTAL {
@@ -71,6 +60,5 @@ pub(super) fn history(
         });
         at = parents.first().copied();
     }
-    history.complete &= !cut;
     Ok(history)
 }

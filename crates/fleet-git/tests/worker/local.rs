@@ -208,3 +208,47 @@ async fn the_history_since_a_commit_is_that_of_git_along_first_parents() {
     let missing = pool.history(&mirror, None, &id(&"1".repeat(40)), 100).await.unwrap_err();
     assert_eq!(missing.kind, GitErrorKind::RefMissing);
 }
+
+#[tokio::test]
+async fn the_history_since_a_commit_is_whole_whatever_the_clocks_of_committers_said() {
+    let repo = GitRepo::init();
+    let at = |when: u64, parents: &[&str], message: &str| {
+        let tree = repo.git(&["write-tree"]);
+        let identity = format!("Ada Author <ada@example.com> {when} +0000");
+        let parents: String = parents.iter().map(|parent| format!("parent {parent}\n")).collect();
+        let raw = format!("tree {tree}\n{parents}author {identity}\ncommitter {identity}\n\n{message}\n");
+        let file = repo.scratch().join("commit");
+        std::fs::write(&file, raw).unwrap();
+        repo.git(&["hash-object", "-t", "commit", "-w", file.to_str().unwrap()])
+    };
+    let day = 86_400;
+    let now = 1_700_000_000;
+    repo.write("a", "1").commit("something to have a tree");
+    // What is in force came from a clock a year ahead, and so did some before it; what follows from one a year behind.
+    let root = at(now, &[], "root");
+    let mut base = root.clone();
+    for n in 0..30 {
+        base = at(now + if n % 3 == 0 { 365 * day } else { n }, &[&base], &format!("old {n}"));
+    }
+    let side = at(now - 700 * day, &[&root], "on the side, long ago");
+    let mut expected = Vec::new();
+    let mut tip = base.clone();
+    for n in 0..30 {
+        let mut parents = vec![tip.as_str()];
+        if n == 12 {
+            parents.push(&side);
+        }
+        tip = at(now - 365 * day + if n % 4 == 0 { 500 * day } else { 0 }, &parents, &format!("new {n}"));
+        expected.push(tip.clone());
+    }
+    expected.reverse();
+    repo.git(&["update-ref", "refs/heads/main", &tip]);
+    let (pool, place, remote) = (pool(), Place::new(), local(&repo));
+    let mirror = place.mirror();
+    pool.fetch(&mirror, &remote, "main", None).await.unwrap();
+    let found = pool.history(&mirror, Some(&id(&base)), &id(&tip), 100).await.unwrap();
+    let names: Vec<String> = found.commits.iter().map(|commit| commit.id.to_string()).collect();
+    assert_eq!((names, found.complete), (expected, true));
+    let none = pool.history(&mirror, Some(&id(&tip)), &id(&base), 100).await.unwrap();
+    assert_eq!((none.commits.len(), none.complete), (0, true), "what is in force has it all");
+}

@@ -96,6 +96,17 @@ impl World {
         self.stand.database.psql("select pg_notify('shorebase_sources', 'main')").unwrap();
     }
 
+    /// Drops desired state, which is not there while the service has not made it again since the last time. The database
+    /// ends this or a transaction of the service where each waits for the other.
+    fn drop_desired(&self) {
+        let database = &self.stand.database;
+        eventually("desired state to be dropped", || match database.psql("drop schema if exists desired cascade") {
+            Ok(_) => Some(()),
+            Err(error) if format!("{error:#}").contains("deadlock detected") => None,
+            Err(error) => panic!("{error:#}"),
+        });
+    }
+
     /// Lets trouble be there for a while, and ends it.
     fn trouble(&mut self, trouble: Trouble, for_how_long: Duration) {
         let fault = |fault: Fault| {
@@ -123,14 +134,14 @@ impl World {
                 self.stand.service.kill();
                 wait_disconnected(&self.stand.database);
                 if trouble == Trouble::KilledAndDropped {
-                    self.stand.database.psql("drop schema desired cascade").unwrap();
+                    self.drop_desired();
                 }
                 self.stand.service.spawn();
                 std::thread::sleep(for_how_long);
             }
             Trouble::DroppedWhileRunning => {
                 std::thread::sleep(for_how_long / 4);
-                self.stand.database.psql("drop schema desired cascade").unwrap();
+                self.drop_desired();
                 self.ask();
                 std::thread::sleep(for_how_long);
             }
