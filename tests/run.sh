@@ -35,7 +35,7 @@ Words after -- choose tests of the phase unit by a part of their names: tests/ru
 The last line is "N passed, N failed": the tests, and each other phase as one. The exit code is 0 when none failed.
 Random tests print their seed. In the environment: SHOREBASE_SEED=N gives it again, SHOREBASE_KILLS=10000 kills the service
 more often than 200 times, SHOREBASE_HISTORIES=50 and SHOREBASE_STEPS=100 make more and longer histories. For these long
-runs use cargo test, which ends no test that takes hours.
+runs use cargo test, which ends no test that takes hours. PROPTEST_RNG_SEED=N gives property tests again. .ci/run sets seeds.
 
 With CI=1 the lock file must be current and incremental compilation is off.
 TEXT
