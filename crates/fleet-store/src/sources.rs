@@ -301,13 +301,18 @@ pub async fn last_position(
 }
 
 /// Sources that had manifests and, since desired state was dropped, have none again yet: what they say of devices is not
-/// known. Forgets positions of sources that nothing brings in any more.
+/// known. Forgets positions of sources that nothing brings in any more; one whose ResourceSync is there and only cannot say yet
+/// where the source lies is still to come.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn unsettled_sources(connection: &mut PgConnection, org: OrgId) -> StoreResult<Vec<String>> {
     let rows = sqlx::query!(
-        r#"select p.source, p.origin = 'config' as "configured!", s.name is not null as "known!"
+        r#"select p.source,
+                  p.origin = 'config' or s.name is not null
+                    or exists (select from desired.manifests m
+                               where m.org_id = p.org_id and m.kind = 'ResourceSync'
+                                 and p.origin = 'ResourceSync/' || m.name) as "awaited!"
            from source_positions p left join desired.sources s on s.org_id = p.org_id and s.name = p.source
            where p.org_id = $1 and p.manifests > 0
              -- Others may take what a leaving source defines, down to the last object.
@@ -321,8 +326,7 @@ pub async fn unsettled_sources(connection: &mut PgConnection, org: OrgId) -> Sto
     )
     .fetch_all(&mut *connection)
     .await?;
-    let waiting: Vec<String> =
-        rows.iter().filter(|row| row.configured || row.known).map(|row| row.source.clone()).collect();
+    let waiting: Vec<String> = rows.iter().filter(|row| row.awaited).map(|row| row.source.clone()).collect();
     if waiting.is_empty() {
         for row in rows {
             remove_source(connection, org, &row.source).await?;

@@ -74,6 +74,8 @@ pub(crate) struct Application<'a> {
     pub(crate) now: String,
     /// Whether it rewrites history.
     pub(crate) rewritten: Option<&'a Rewritten>,
+    /// What was in force before desired state was dropped, and cannot be brought back.
+    pub(crate) unrestored: Option<&'a CommitId>,
     /// What is known of its signatures; `None` where no rule asked for any.
     pub(crate) vouched: Option<&'a Vouched>,
     /// It was in force before desired state was dropped: the guard let it pass then.

@@ -36,6 +36,8 @@ pub(crate) struct Question<'a> {
     pub(crate) rules: &'a SyncRules,
     /// Whether it rewrites history.
     pub(crate) rewritten: Option<&'a Rewritten>,
+    /// What was in force before desired state was dropped, and cannot be brought back.
+    pub(crate) unrestored: Option<&'a CommitId>,
     /// Commits without the signatures that the rules ask for.
     pub(crate) violations: &'a [Violation],
     /// What is held of the source so far.
@@ -106,7 +108,7 @@ pub(crate) enum Judgement {
 
 /// Judges a commit by its plan.
 pub(crate) fn judge(question: Question<'_>) -> Judgement {
-    let Question { commit, base, digest, radius, along, rules, rewritten, violations, stored } = question;
+    let Question { commit, base, digest, radius, along, rules, rewritten, unrestored, violations, stored } = question;
     let before = stored.filter(|hold| hold.commit == *commit);
     let decision = before.and_then(|hold| hold.decision.as_ref());
     // Looked at again because something outside the commit moved, another plan is another question.
@@ -131,10 +133,16 @@ pub(crate) fn judge(question: Question<'_>) -> Judgement {
     if !exceeded.is_empty() {
         sentences.extend(exceeded.into_iter().map(|exceeded| exceeded.sentence).chain(along.iter().cloned()));
     }
-    // What was in force cannot be brought back, so nothing tells how far the commit reaches: it is held as before.
+    // Nothing tells how far a commit reaches when what was in force cannot be brought back. One that was held is held as before.
     if let Some(held) = before.filter(|_| sentences.is_empty() && radius.objects_before == 0) {
         reason = HoldReason::stored(&held.reason);
         sentences.clone_from(&held.sentences);
+    }
+    if let Some(lost) = unrestored.filter(|_| sentences.is_empty() && radius.objects_before == 0) {
+        sentences.push(format!(
+            "commit {}, which was in force before desired state was lost, cannot be brought back, so nothing tells what changes",
+            lost.short()
+        ));
     }
     if sentences.is_empty() {
         return Judgement::Apply { approved: None, follows };

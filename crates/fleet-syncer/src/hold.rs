@@ -69,6 +69,7 @@ pub(crate) async fn pass(
         along: &along,
         rules: &rules,
         rewritten: application.rewritten,
+        unrestored: application.unrestored,
         violations: &violations,
         stored: stored.as_ref(),
     };

@@ -142,6 +142,8 @@ pub(crate) struct Source {
     refused: Option<CommitId>,
     /// Something outside the source's commit may have changed what it gives.
     stale: bool,
+    /// What was in force before desired state was dropped, and could not be brought back.
+    unrestored: Option<CommitId>,
     noted_poll: Option<Timestamp>,
     /// When the database was found to hold nothing that a look at an unchanged host has to heed.
     quiet_since: Option<Timestamp>,
@@ -200,6 +202,7 @@ impl Source {
             only_waits: false,
             refused: None,
             stale: false,
+            unrestored: None,
             noted_poll: None,
             quiet_since: None,
             distrusted: None,
@@ -409,8 +412,9 @@ impl Source {
             None => None,
         };
         // Desired state was dropped: first what was in force, whatever becomes of the newest commit.
+        self.unrestored = None;
         if let Some(last) = lost.clone().filter(|last| suspension.is_some() || *last != commit) {
-            self.restore(&last).await?;
+            self.unrestored = (!self.restore(&last).await?).then_some(last);
         }
         if let Some(suspension) = &suspension {
             return self.stay(&commit, suspension).await;
@@ -586,6 +590,7 @@ impl Source {
             conditions_before: &self.conditions,
             now: shared.clock.now_rfc3339(),
             rewritten,
+            unrestored: self.unrestored.as_ref(),
             vouched,
             restores,
             diagnostics: &diagnostics,

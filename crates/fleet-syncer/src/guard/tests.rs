@@ -46,6 +46,7 @@ fn ask(plan: &Plan, rules: &SyncRules, rewritten: Option<&Rewritten>, stored: Op
         along: &[],
         rules,
         rewritten,
+        unrestored: None,
         violations: &[],
         stored,
     })
@@ -86,6 +87,7 @@ fn what_goes_along_is_told_when_that_is_too_much() {
             along: &along,
             rules: &none,
             rewritten: None,
+            unrestored: None,
             violations: &[],
             stored: None,
         })
@@ -145,6 +147,7 @@ fn a_rejected_commit_waits_for_a_newer_one() {
             along: &[],
             rules: &none,
             rewritten: None,
+            unrestored: None,
             violations: &[],
             stored: Some(&rejected),
         })
@@ -187,6 +190,7 @@ fn a_missing_signature_holds_until_the_plan_is_approved() {
             along: &[],
             rules: &rules,
             rewritten: None,
+            unrestored: None,
             violations: &violations,
             stored,
         })
@@ -200,4 +204,29 @@ fn a_missing_signature_holds_until_the_plan_is_approved() {
     assert_eq!(hold(ask(Some(&another))).reason, HoldReason::PlanStale);
     let elsewhere = held(&id("3"), Some(("x", true)));
     assert_eq!(hold(ask(Some(&elsewhere))).reason, HoldReason::UnsignedCommit, "an approval is for one commit");
+}
+
+#[test]
+fn a_commit_whose_reach_nobody_can_tell_waits_for_a_person() {
+    let (commit, lost, none) = (id("2"), id("1"), SyncRules::default());
+    let ask = |plan: &Plan, stored: Option<&HoldRow>| {
+        judge(Question {
+            commit: &commit,
+            base: None,
+            digest: plan.digest,
+            radius: &plan.radius,
+            along: &[],
+            rules: &none,
+            rewritten: None,
+            unrestored: Some(&lost),
+            violations: &[],
+            stored,
+        })
+    };
+    let mut unknown = plan("x", 0);
+    unknown.radius = Radius::default();
+    let told = hold(ask(&unknown, None));
+    assert_eq!((told.reason, told.sentences.len()), (HoldReason::BlastRadius, 1));
+    assert!(told.sentences[0].starts_with("commit 111111111111, which was in force"), "{:?}", told.sentences);
+    assert!(goes_ahead(ask(&unknown, Some(&held(&commit, Some(("x", true)))))), "a person knows");
 }

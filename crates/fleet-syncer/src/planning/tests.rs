@@ -179,6 +179,7 @@ impl World {
             conditions_before: &[],
             now: String::new(),
             rewritten: None,
+            unrestored: None,
             vouched: None,
             // Without the guard: any change goes.
             restores: true,

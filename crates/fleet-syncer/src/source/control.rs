@@ -161,26 +161,29 @@ impl Source {
         {
             let _in_use = self.mirror.in_use();
             self.mirror.fetch(&self.shared.git, Some(&last), self.mirror.poll(self.woken)).await?;
-            self.restore(&last).await?;
+            let _restored = self.restore(&last).await?;
         }
         Ok(Step::Suspended)
     }
 
-    /// Brings back what was in force. Where that cannot be read any more, the newest commit has to do.
-    pub(super) async fn restore(&mut self, last: &CommitId) -> Result<(), RunError> {
+    /// Brings back what was in force; `false` where that cannot be read or be applied any more. The newest commit has to do then,
+    /// when a person says so.
+    pub(super) async fn restore(&mut self, last: &CommitId) -> Result<bool, RunError> {
+        let name = self.definition.name.clone();
         match self.take(last, Way::Back, &mut Laps::start()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => {
-                warn!(source = self.definition.name, commit = %last, "Cannot bring back the commit applied last");
+            Ok(Ok(_)) => return Ok(true),
+            Ok(Err(refusal)) => {
+                let first = refusal.diagnostics.first().map(ToString::to_string).unwrap_or_default();
+                warn!(source = name, commit = %last, first, "Cannot bring back the commit applied last");
             }
             Err(RunError::Git(error)) if error.kind == GitErrorKind::RefMissing => {
-                warn!(source = self.definition.name, commit = %last, %error, "Cannot bring back the commit applied last");
+                warn!(source = name, commit = %last, %error, "Cannot bring back the commit applied last");
             }
             // A worker that died or was late says nothing about the commit: what comes instead would pass the guard as the
             // first commit of a source.
             Err(error) => return Err(error),
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Notes that the host answered, when something about that is new or the last note is old.

@@ -304,6 +304,36 @@ async fn a_grace_outlives_desired_state_and_ends_when_it_should() {
 }
 
 #[tokio::test]
+async fn a_source_that_cannot_be_found_yet_after_a_drop_keeps_its_devices_and_its_place() {
+    let world = world().await;
+    let mut main = Repo::new(&world, "main").await;
+    let (a, b) = (fleet("a", "a", "one"), fleet("b", "b", "two"));
+    main.with_children(1, &[("b.yaml", &b), ("s.yaml", SYNC)], &[child()]).await;
+    let mut team = Repo { world: &world, definition: child(), at: None };
+    team.commit(10, &[("a.yaml", &a)]).await;
+    let seen = devices(&world);
+    world.sql("drop schema desired cascade");
+    world.store.migrate().await.unwrap();
+    let mut main = Repo::new(&world, "main").await;
+    // The Repository that the ResourceSync names is defined in a source that is not back yet.
+    main.commit(1, &[("b.yaml", &b), ("s.yaml", SYNC)]).await;
+    assert_eq!(owners(&world), "a 1, b 1");
+    let position = "select commit_id from source_positions where source = 'team'";
+    assert_eq!(world.sql(position), id(10).to_string(), "it is awaited");
+    assert_eq!(world.sql("select count(*) from devices where dirty"), "2");
+    main.with_children(1, &[("b.yaml", &b), ("s.yaml", SYNC)], &[child()]).await;
+    let mut team = Repo { world: &world, definition: child(), at: None };
+    team.commit(10, &[("a.yaml", &a)]).await;
+    assert_eq!(devices(&world), seen);
+    // What no manifest brings in is awaited no more.
+    world.sql("drop schema desired cascade");
+    world.store.migrate().await.unwrap();
+    let mut main = Repo::new(&world, "main").await;
+    main.commit(2, &[("b.yaml", &b)]).await;
+    assert_eq!((owners(&world), world.sql(position)), ("- 1, b 1".to_owned(), String::new()));
+}
+
+#[tokio::test]
 async fn an_enrollment_policy_that_left_lets_nobody_in() {
     let world = world().await;
     let mut main = Repo::new(&world, "main").await;
