@@ -13,8 +13,8 @@ use crate::pulls::no_list;
 use crate::token::Token;
 use crate::{ForgeError, ForgeErrorKind, ForgeKind, ForgeSettings, ForgeSettingsError};
 
-/// The longest that one request may take. Shorter than a lease holds: nobody else sends meanwhile.
-const DEADLINE: Duration = Duration::from_secs(6);
+/// The longest that one request may take.
+pub const DEADLINE: Duration = Duration::from_secs(4);
 /// The most that is read of an answer.
 const MAX_ANSWER: usize = 4 << 20;
 /// So much of what a host says is told.

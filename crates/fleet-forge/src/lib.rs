@@ -14,7 +14,7 @@ mod settings;
 mod status;
 mod token;
 
-pub use api::Forge;
+pub use api::{DEADLINE, Forge};
 pub use comments::{Commented, MAX_COMMENT_BYTES, comment_mark};
 pub use error::{ForgeError, ForgeErrorKind};
 pub use place::{RepositoryPath, host_of};

@@ -4,7 +4,7 @@ use fleet_model::OrgId;
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use crate::StoreResult;
+use crate::{StoreResult, Ts};
 
 /// An event to record.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,4 +45,60 @@ pub async fn record_event(connection: &mut PgConnection, org: OrgId, event: &New
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Forgets events from before `before`, whatever they are about: looks at the `limit` oldest. Returns how many went.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget_events(connection: &mut PgConnection, before: Ts, limit: i64) -> StoreResult<u64> {
+    let done = sqlx::query!(
+        "delete from events
+         where id in (select id from (select id, at from events order by id limit $2) oldest where at < $1)",
+        before as _,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_test::TestDatabase;
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::*;
+    use crate::{ConnectOptions, Store};
+
+    #[tokio::test]
+    async fn old_events_are_forgotten_the_oldest_first_and_no_younger_one() {
+        let database = TestDatabase::create();
+        let store = Store::connect(&ConnectOptions { url: database.url(), max_connections: 2 }).await.unwrap();
+        store.migrate().await.unwrap();
+        let mut connection = store.begin().await.unwrap();
+        let event = |name| NewEvent {
+            kind: "Source",
+            name,
+            reason: "Applied",
+            warning: false,
+            message: "m",
+            actor: "service:syncer",
+            details: None,
+        };
+        for name in ["a", "b", "c", "d"] {
+            record_event(&mut connection, OrgId::DEFAULT, &event(name)).await.unwrap();
+        }
+        let old = "update events set at = now() - interval '2 days' where name < 'd'";
+        sqlx::query(old).execute(&mut *connection).await.unwrap();
+        let before = Ts::from(Timestamp::now().checked_sub(SignedDuration::from_hours(24)).unwrap());
+        let mut left = Vec::new();
+        for _ in 0..3 {
+            let gone = forget_events(&mut connection, before, 2).await.unwrap();
+            let names: Vec<String> =
+                sqlx::query_scalar("select name from events order by id").fetch_all(&mut *connection).await.unwrap();
+            left.push((gone, names.concat()));
+        }
+        assert_eq!(left, [(2, "cd".to_owned()), (1, "d".to_owned()), (0, "d".to_owned())]);
+    }
 }

@@ -55,7 +55,7 @@ pub use enrollments::{
     Decided, EnrollmentDecision, EnrollmentSubmission, Submitted, decide_enrollment, submit_enrollment,
 };
 pub use error::{StoreError, StoreResult};
-pub use events::{NewEvent, record_event};
+pub use events::{NewEvent, forget_events, record_event};
 pub use fleets::{
     DependencySeen, FleetRow, InputKind, PinnedInput, RevisionRow, TreeContent, TreeFile, find_revisions,
     fleets_in_force, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets, load_trees,

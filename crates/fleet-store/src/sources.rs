@@ -353,7 +353,9 @@ pub async fn record_applied(
 ) -> StoreResult<()> {
     sqlx::query!(
         "update desired.sources
-         set observed_commit = $3, applied_commit = $3, applied_at = $4, last_polled_at = $4, conditions = $5,
+         set observed_commit = $3, applied_commit = $3,
+             -- Looked at again because of something else it is the same commit since then.
+             applied_at = case when applied_commit = $3 then coalesce(applied_at, $4) else $4 end, last_polled_at = $4, conditions = $5,
              diagnostics = $6, behind_by = 0
          where org_id = $1 and name = $2",
         org.as_uuid(),

@@ -33,6 +33,8 @@ pub struct SyncerConfig {
     pub max_mirror_bytes: u64,
     /// How long what left Git stays in force where no SyncPolicy says it.
     pub deletion_grace: Duration,
+    /// How long events are kept.
+    pub event_retention: Duration,
     /// How often a web server is asked for a file; drawn from ± 20 %.
     pub http_poll_interval: Duration,
     /// Where secrets come from; without it, fleets with a `secretRef` wait.
@@ -58,6 +60,7 @@ impl SyncerConfig {
             poll_interval: long,
             max_mirror_bytes: u64::MAX,
             deletion_grace: Duration::ZERO,
+            event_retention: Duration::from_secs(3_600),
             http_poll_interval: Duration::from_secs(60),
             secrets: None,
             device_certificate_lifetime: long,

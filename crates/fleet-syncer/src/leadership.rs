@@ -23,6 +23,8 @@ use crate::work::work;
 /// How long a lease holds without being renewed. With the pause between tries it is the longest that nobody applies commits
 /// after a holder died.
 const TTL: Duration = Duration::from_secs(5);
+// A forge that answers late must not hear of an old state after the next holder told it a newer one.
+const _: () = assert!(fleet_forge::DEADLINE.as_millis() < TTL.as_millis());
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_millis(1_250);
 /// How often somebody else's is tried.

@@ -29,6 +29,7 @@ mod progress;
 mod pulls;
 mod reconcile;
 mod repositories;
+mod retention;
 mod revisions;
 mod secrets;
 mod snapshot;

@@ -158,6 +158,7 @@ pub(crate) struct Source {
     observed: Option<CommitId>,
     /// The commits between which the distance was noted last.
     behind: Option<(CommitId, CommitId)>,
+    flaps: behind::Flaps,
     quarantine: Quarantine,
     /// Its ResourceSync left Git.
     leaving: bool,
@@ -211,6 +212,7 @@ impl Source {
             announcements: Announcements::default(),
             observed: None,
             behind: None,
+            flaps: behind::Flaps::default(),
             quarantine: Quarantine::default(),
             leaving: row.leaving,
             uses_web: false,

@@ -20,6 +20,7 @@ use crate::enroll::{BATCH, enroll};
 use crate::outbox;
 use crate::progress::watch_progress;
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
+use crate::retention::forget_old_events;
 use crate::source::{RunError, Shared, Source};
 use crate::tombstones::end_graces;
 use crate::watch::{local_path, watch};
@@ -82,6 +83,7 @@ pub(crate) async fn work(
     tasks.spawn(async move { mirrors.tend(tidy).await });
     tasks.spawn(devices(Arc::clone(&shared), authority, lease.clone(), Arc::clone(&wakers), term.clone()));
     tasks.spawn(watch_progress(Arc::clone(&shared), lease.clone(), term.clone()));
+    tasks.spawn(forget_old_events(Arc::clone(&shared), lease.clone(), term.clone()));
     let notes = (Arc::clone(&shared), term.clone());
     tasks.spawn(async move { notes.0.polls.write(&notes.0.store, notes.0.config.org, notes.1).await });
     tasks.spawn(outbox::run(Arc::clone(&shared), lease.clone(), term.clone()));
@@ -316,7 +318,8 @@ async fn source_loop(
         let delay = match run {
             Ok(Ok(_)) => {
                 backoff.reset();
-                jittered(poll_interval)
+                let own = jittered(poll_interval);
+                source.rest().map_or(own, |rest| rest.min(own))
             }
             Ok(Err(RunError::Git(_))) => {
                 let own = backoff.next_delay();
@@ -335,7 +338,8 @@ async fn source_loop(
                 backoff.next_delay()
             }
         };
-        let delay = source.rest().map_or(delay, |rest| rest.min(delay));
+        // The end of a suspension is not missed because a host is away.
+        let delay = source.until_resumed().map_or(delay, |left| left.min(delay));
         tokio::select! {
             () = token.cancelled() => return,
             () = tokio::time::sleep(delay) => {}

@@ -45,6 +45,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// How Git is read.
     pub git: GitConfig,
+    /// How long events are kept.
+    pub event_retention: Duration,
     /// How often a web server is asked for a file that manifests take.
     pub http_poll_interval: Duration,
     /// Where secrets come from that manifests take; without it, what takes some waits.

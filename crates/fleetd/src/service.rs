@@ -267,6 +267,7 @@ impl Parts<'_> {
             max_mirror_bytes: self.config.git.max_mirror_bytes,
             poll_interval: self.config.git.poll_interval,
             deletion_grace: self.config.git.deletion_grace,
+            event_retention: self.config.event_retention,
             http_poll_interval: self.config.http_poll_interval,
             secrets: self.secrets()?,
             device_certificate_lifetime: self.config.certificates.device,

@@ -3,12 +3,42 @@
 use fleet_git::GitErrorKind;
 use fleet_model::{CommitId, Condition, ConditionStatus};
 use fleet_store::{NewEvent, StoreError, record_behind, record_event};
+use jiff::Timestamp;
 use tracing::debug;
 
 use super::{RunError, Source};
 
 /// Commits beyond this many are not counted.
 const MAX_BEHIND: usize = 1_000;
+
+/// A host that comes and goes is told of once in so long.
+const FLAP_SECONDS: i64 = 600;
+
+/// What was told of a host that comes and goes. All of it stands in the condition; events are for what lasts.
+#[derive(Debug, Default)]
+pub(super) struct Flaps {
+    /// When it was told last that the host went away.
+    told: Option<Timestamp>,
+    /// Whether that it is back is still to be told.
+    is_open: bool,
+    /// How often it went away since without a word.
+    untold: u32,
+}
+
+impl Flaps {
+    /// Whether a change is told; with how often the host went away before without a word.
+    fn tells(&mut self, is_reachable: bool, now: Timestamp) -> Option<u32> {
+        if is_reachable {
+            return std::mem::take(&mut self.is_open).then_some(0);
+        }
+        if self.told.is_some_and(|at| (0..FLAP_SECONDS).contains(&(now.as_second() - at.as_second()))) {
+            self.untold = self.untold.saturating_add(1);
+            return None;
+        }
+        (self.told, self.is_open) = (Some(now), true);
+        Some(std::mem::take(&mut self.untold))
+    }
+}
 
 impl Source {
     /// Counts the commits between the one in force and the newest. It is a number for people: that it cannot be had fails
@@ -52,7 +82,7 @@ impl Source {
     }
 
     /// Tells that the host went away, or is back. That it cannot be told fails nothing.
-    pub(super) async fn tell_reachability(&self, before: &[Condition]) {
+    pub(super) async fn tell_reachability(&mut self, before: &[Condition]) {
         let reachable = |conditions: &[Condition]| {
             let found = conditions.iter().find(|condition| condition.kind == "SourceReachable");
             found.is_none_or(|condition| condition.status != ConditionStatus::False)
@@ -61,9 +91,14 @@ impl Source {
         let Some(now) = self.conditions.iter().find(|c| c.kind == "SourceReachable").filter(|_| was != is) else {
             return;
         };
+        let Some(untold) = self.flaps.tells(is, self.shared.clock.now()) else { return };
+        let often = match untold {
+            0 => String::new(),
+            times => format!(" (it went away {times} more times before)"),
+        };
         let message = match is {
             true => "The host answers again".to_owned(),
-            false => format!("The host cannot be read: {}; the last commit stays in force", now.message),
+            false => format!("The host cannot be read: {}; the last commit stays in force{often}", now.message),
         };
         let event = NewEvent {
             kind: "Source",
@@ -83,5 +118,24 @@ impl Source {
         if let Err(error) = written.await {
             debug!(source = self.definition.name, %error, "Cannot note an event");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_comes_and_goes_is_told_of_now_and_then() {
+        let at = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();
+        let mut flaps = Flaps::default();
+        assert_eq!(flaps.tells(true, at(0)), None, "nobody was told that it is away");
+        assert_eq!((flaps.tells(false, at(1)), flaps.tells(true, at(2))), (Some(0), Some(0)));
+        for n in 0..100 {
+            assert_eq!((flaps.tells(false, at(3 + n)), flaps.tells(true, at(3 + n))), (None, None));
+        }
+        assert_eq!(flaps.tells(false, at(601)), Some(100), "and how often");
+        assert_eq!(flaps.tells(true, at(900)), Some(0), "what was told ends");
+        assert_eq!(flaps.tells(false, at(1_300)), Some(0));
     }
 }

@@ -43,12 +43,14 @@ impl Source {
     pub(crate) fn rest(&self) -> Option<Duration> {
         let web = self.uses_web.then(|| self.shared.config.http_poll_interval);
         let secrets = self.shared.secrets.poll_interval().filter(|_| self.uses_secrets);
-        let suspended = self.suspended_until.map(|until| {
-            let left = until.as_second() - self.shared.clock.now().as_second();
-            // The end has passed for sure when it is looked at.
-            Duration::from_secs(u64::try_from(left).unwrap_or(0) + 1)
-        });
-        web.into_iter().chain(secrets).chain(suspended).min()
+        web.into_iter().chain(secrets).chain(self.until_resumed()).min()
+    }
+
+    /// How long the suspension still lasts that ends by itself.
+    pub(crate) fn until_resumed(&self) -> Option<Duration> {
+        let left = self.suspended_until?.as_second() - self.shared.clock.now().as_second();
+        // The end has passed for sure when it is looked at.
+        u64::try_from(left).ok().map(|left| Duration::from_secs(left + 1))
     }
 
     /// Whether a secret has other contents than these by now, cannot be read any more, or can be again.

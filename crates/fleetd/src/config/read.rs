@@ -103,6 +103,9 @@ fn read(mut root: Fields, file: &Path, environment: &dyn Fn(&str) -> Option<Stri
     metrics.finish();
     let auth = read_auth(root.section("auth"), beside);
     let git = read_git(root.section("git"), beside, environment);
+    let mut events = root.section("events");
+    let event_retention = events.duration("retention", Duration::from_secs(3_600), Duration::from_secs(3_650 * DAY));
+    events.finish();
     let mut http = root.section("http");
     let http_poll_interval = http.duration("pollInterval", Duration::from_secs(1), Duration::from_secs(DAY));
     http.finish();
@@ -128,6 +131,7 @@ fn read(mut root: Fields, file: &Path, environment: &dyn Fn(&str) -> Option<Stri
         metrics_address,
         auth,
         git,
+        event_retention: event_retention.unwrap_or(Duration::from_secs(30 * DAY)),
         http_poll_interval: http_poll_interval.unwrap_or(Duration::from_secs(60)),
         secrets,
         certificates,
