@@ -112,6 +112,11 @@ impl Store {
         Listener::connect(self.options.clone()).await
     }
 
+    /// How connections outside the pool are made.
+    pub(crate) fn connect_options(&self) -> PgConnectOptions {
+        self.options.clone()
+    }
+
     /// Answers whether the database can be asked.
     ///
     /// # Errors
