@@ -82,6 +82,8 @@ impl Store {
                 ("client_min_messages", "warning"),
                 ("statement_timeout", "60s"),
                 ("idle_in_transaction_session_timeout", "60s"),
+                // Where tables have no statistics yet, statements of milliseconds were compiled for seconds.
+                ("jit", "off"),
             ]);
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
