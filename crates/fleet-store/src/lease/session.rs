@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use tracing::warn;
 
 use super::{Lease, LeaseName};
@@ -47,6 +47,8 @@ impl LeaseSession {
             ("tcp_keepalives_count", "3"),
             ("tcp_user_timeout", "10s"),
         ]);
+        // Waiting is slow on purpose, and no news.
+        let options = options.disable_statement_logging();
         let connection = PgConnection::connect_with(&options).await?;
         Ok(Self { connection, name, holder: holder.to_owned(), backend: 0, shared: false })
     }
