@@ -32,11 +32,11 @@ async fn holder(store: &Store, name: &str, ttl: Duration) -> (LeaseSession, Leas
 }
 
 /// Asks until the lease is had.
-async fn insist(mut session: LeaseSession, ttl: Duration) -> (LeaseSession, Lease, Duration) {
+async fn insist(mut session: LeaseSession, ttl: Duration) -> (LeaseSession, Lease) {
     let began = Instant::now();
     loop {
         if let Some(lease) = session.acquire(ttl).await.unwrap() {
-            return (session, lease, began.elapsed());
+            return (session, lease);
         }
         assert!(began.elapsed() < Duration::from_secs(60), "the lease never comes");
     }
@@ -151,22 +151,25 @@ async fn a_holder_whose_session_ends_is_replaced_at_once_and_a_live_one_is_not()
         });
         assert!(asked.unwrap().is_none(), "a lives");
     }
-    let next = tokio::spawn(insist(waiting, LONG));
-    wait_waiting(&store, 1).await;
-    let ended = Instant::now();
-    end(&store, &mut first).await;
-    let (mut second, new, _) = next.await.unwrap();
+    let (next, ended) = tokio::join!(insist(waiting, LONG), async {
+        wait_waiting(&store, 1).await;
+        end(&store, &mut first).await;
+        Instant::now()
+    });
     assert!(ended.elapsed() < SOON, "it had 300 s left, and b had it after {:?}", ended.elapsed());
+    let (mut second, new) = next;
     assert_eq!(new.token, old.token + 1);
     assert!(first.renew(&old, LONG).await.is_err());
     assert!(second.renew(&new, LONG).await.unwrap());
 
     // Given back, the next one that waits has it at once, too.
-    let next = tokio::spawn(insist(session(&store, "c").await, LONG));
-    wait_waiting(&store, 1).await;
-    let released = Instant::now();
-    second.release(&new).await.unwrap();
-    assert_eq!(next.await.unwrap().1.token, new.token + 1);
+    let waiting = session(&store, "c").await;
+    let (next, released) = tokio::join!(insist(waiting, LONG), async {
+        wait_waiting(&store, 1).await;
+        second.release(&new).await.unwrap();
+        Instant::now()
+    });
+    assert_eq!(next.1.token, new.token + 1);
     assert!(released.elapsed() < SOON);
 }
 
@@ -235,7 +238,7 @@ async fn a_lock_that_the_session_had_before_counts_for_nothing() {
     let key = LeaseName::Syncer.key();
     sqlx::query("select pg_advisory_lock($1)").bind(key).execute(pooled.connection()).await.unwrap();
     assert!(pooled.acquire(ttl).await.unwrap().is_none(), "the lease has not run out");
-    let (mut pooled, new, _) = insist(pooled, LONG).await;
+    let (mut pooled, new) = insist(pooled, LONG).await;
     assert_eq!(new.token, old.token + 1, "it ran out");
     assert!(pooled.renew(&new, LONG).await.unwrap());
 }
