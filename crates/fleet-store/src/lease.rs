@@ -1,10 +1,11 @@
-//! Leases with fencing tokens: at most one process writes desired state, and a late one is refused by the database.
-
-use std::time::Duration;
+//! Leases with fencing tokens: at most one process writes desired state, and a late one is refused by the database. How one
+//! comes by a lease is in [`session`].
 
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use crate::{Store, StoreError, StoreResult};
+
+pub(crate) mod session;
 
 /// How connections are called while a holder writes; the token follows.
 const WRITER: &str = "fleetd writer ";
@@ -22,9 +23,16 @@ impl LeaseName {
             Self::Syncer => "syncer",
         }
     }
+
+    /// The key of the lock that a holder's session has. Nothing else may use it.
+    fn key(self) -> i64 {
+        match self {
+            Self::Syncer => 0x5348_4f52_4553_594e,
+        }
+    }
 }
 
-/// A lease that was acquired. It holds only as long as it is renewed.
+/// A lease that was acquired, for those who write under it. It holds only as long as its session renews it.
 #[derive(Debug, Clone)]
 pub struct Lease {
     name: LeaseName,
@@ -33,62 +41,6 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes the lease when nobody holds it, it ran out, or `holder` itself held it before (a restart). Each time the
-    /// token grows. `None` when somebody else holds it.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn acquire(pool: &PgPool, name: LeaseName, holder: &str, ttl: Duration) -> StoreResult<Option<Self>> {
-        let token = sqlx::query_scalar!(
-            r#"insert into leases (name, holder, token, expires_at)
-               values ($1, $2, 1, now() + make_interval(secs => $3))
-               on conflict (name) do update
-                 set holder = excluded.holder, token = leases.token + 1, expires_at = excluded.expires_at
-                 where leases.expires_at < now() or leases.holder = excluded.holder
-               returning token"#,
-            name.as_str(),
-            holder,
-            ttl.as_secs_f64(),
-        )
-        .fetch_optional(pool)
-        .await?;
-        Ok(token.map(|token| Self { name, holder: holder.to_owned(), token }))
-    }
-
-    /// Holds the lease for another `ttl`. `false` when it was lost.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn renew(&self, pool: &PgPool, ttl: Duration) -> StoreResult<bool> {
-        let done = sqlx::query!(
-            "update leases set expires_at = now() + make_interval(secs => $4)
-             where name = $1 and holder = $2 and token = $3",
-            self.name.as_str(),
-            self.holder,
-            self.token,
-            ttl.as_secs_f64(),
-        )
-        .execute(pool)
-        .await?;
-        Ok(done.rows_affected() == 1)
-    }
-
-    /// Gives the lease back, so that the next one need not wait.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn release(&self, pool: &PgPool) -> StoreResult<()> {
-        sqlx::query!(
-            "update leases set expires_at = now() where name = $1 and holder = $2 and token = $3",
-            self.name.as_str(),
-            self.holder,
-            self.token,
-        )
-        .execute(pool)
-        .await?;
-        Ok(())
-    }
-
     /// Opens a transaction that writes for this holder. It carries the token, so that a later holder can end it: a process
     /// that stands still, or was cut off from the database, cannot roll back by itself, and its locks would stay.
     ///
@@ -144,91 +96,4 @@ impl Lease {
 }
 
 #[cfg(test)]
-mod tests {
-    use fleet_test::TestDatabase;
-
-    use super::*;
-    use crate::{ConnectOptions, lock_device_changes};
-
-    const TTL: Duration = Duration::from_secs(60);
-
-    async fn store(database: &TestDatabase) -> Store {
-        let store = Store::connect(&ConnectOptions { url: database.url(), max_connections: 4 }).await.unwrap();
-        store.migrate().await.unwrap();
-        store
-    }
-
-    async fn lease(store: &Store, holder: &str) -> Lease {
-        Lease::acquire(store.pool(), LeaseName::Syncer, holder, TTL).await.unwrap().expect("nobody holds it")
-    }
-
-    async fn write(transaction: &mut PgConnection) {
-        let insert = "insert into orgs (id, name) values (gen_random_uuid(), 'written')";
-        sqlx::query(insert).execute(transaction).await.unwrap();
-    }
-
-    async fn written(store: &Store) -> i64 {
-        sqlx::query_scalar("select count(*) from orgs where name = 'written'").fetch_one(store.pool()).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_writer_with_an_old_token_is_refused_inside_its_transaction() {
-        let database = TestDatabase::create();
-        let store = store(&database).await;
-        let old = lease(&store, "a").await;
-        let mut late = old.begin(&store).await.unwrap();
-        write(&mut late).await;
-        old.fence(&mut late).await.unwrap();
-        assert!(Lease::acquire(store.pool(), LeaseName::Syncer, "b", TTL).await.unwrap().is_none(), "a holds it");
-        late.rollback().await.unwrap();
-
-        old.release(store.pool()).await.unwrap();
-        let new = lease(&store, "b").await;
-        let mut late = old.begin(&store).await.unwrap();
-        lock_device_changes(&mut late).await.unwrap();
-        write(&mut late).await;
-        let refused = old.fence(&mut late).await.unwrap_err();
-        assert!(matches!(refused, StoreError::Fenced { .. }), "{refused}");
-        drop(late);
-        assert_eq!(written(&store).await, 0);
-        assert!(!old.renew(store.pool(), TTL).await.unwrap(), "what was taken over cannot be renewed");
-        old.release(store.pool()).await.unwrap();
-        let mut good = new.begin(&store).await.unwrap();
-        lock_device_changes(&mut good).await.unwrap();
-        new.fence(&mut good).await.unwrap();
-        write(&mut good).await;
-        good.commit().await.unwrap();
-        assert_eq!(written(&store).await, 1);
-
-        // The same holder after a restart is another holder.
-        let again = lease(&store, "b").await;
-        let mut late = new.begin(&store).await.unwrap();
-        assert!(new.fence(&mut late).await.is_err());
-        drop(late);
-        let mut good = again.begin(&store).await.unwrap();
-        again.fence(&mut good).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_new_holder_does_not_wait_for_locks_of_one_that_stands_still() {
-        let database = TestDatabase::create();
-        let store = store(&database).await;
-        let old = lease(&store, "a").await;
-        let mut stuck = old.begin(&store).await.unwrap();
-        lock_device_changes(&mut stuck).await.unwrap();
-        old.fence(&mut stuck).await.unwrap();
-        write(&mut stuck).await;
-        old.release(store.pool()).await.unwrap();
-        let new = lease(&store, "b").await;
-        let mut own = new.begin(&store).await.unwrap();
-        assert_eq!(new.end_predecessors(store.pool()).await.unwrap(), 1);
-        let locked = tokio::time::timeout(Duration::from_secs(20), lock_device_changes(&mut own)).await;
-        locked.expect("the lock is free").unwrap();
-        new.fence(&mut own).await.unwrap();
-        own.commit().await.unwrap();
-        let error: StoreError = stuck.commit().await.unwrap_err().into();
-        assert!(error.is_unavailable(), "its work is tried again or given up: {error}");
-        assert_eq!(written(&store).await, 0);
-        assert_eq!(new.end_predecessors(store.pool()).await.unwrap(), 0, "its own name is gone with its transaction");
-    }
-}
+mod tests;

@@ -69,6 +69,7 @@ pub use inventory::{
     DeviceManifest, EnrolledDevice, Presence, count_known_devices, device_manifests, enrolled_devices,
 };
 pub use jiff_sqlx::Timestamp as Ts;
+pub use lease::session::LeaseSession;
 pub use lease::{Lease, LeaseName};
 pub use manifests::{
     ManifestChanges, ManifestPlace, ManifestRow, ManifestState, ManifestStates, StoredManifest, count_manifests,

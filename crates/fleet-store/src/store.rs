@@ -82,6 +82,8 @@ impl Store {
                 ("client_min_messages", "warning"),
                 ("statement_timeout", "60s"),
                 ("idle_in_transaction_session_timeout", "60s"),
+                // Where tables have no statistics yet, statements of milliseconds were compiled for seconds.
+                ("jit", "off"),
             ]);
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
@@ -110,6 +112,11 @@ impl Store {
     /// When the server does not answer.
     pub async fn listen(&self) -> StoreResult<Listener> {
         Listener::connect(self.options.clone()).await
+    }
+
+    /// How connections outside the pool are made.
+    pub(crate) fn connect_options(&self) -> PgConnectOptions {
+        self.options.clone()
     }
 
     /// Answers whether the database can be asked.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fleet_git::WorkerPool;
 use fleet_pki::CertificateAuthority;
 use fleet_runtime::{CancellationToken, Clock};
-use fleet_store::{Lease, LeaseName, Store, StoreError};
+use fleet_store::{Lease, LeaseName, LeaseSession, Store, StoreError};
 use tracing::{info, warn};
 
 use crate::config::SyncerConfig;
@@ -20,15 +20,17 @@ use crate::source::Shared;
 use crate::web::WebFiles;
 use crate::work::work;
 
-/// How long a lease holds without being renewed. With the pause between tries it is the longest that nobody applies commits
-/// after a holder died.
+/// How long a lease holds without being renewed. It is about the longest that nobody applies commits after a holder fell
+/// silent; one whose process ended is replaced at once.
 const TTL: Duration = Duration::from_secs(5);
 // A forge that answers late must not hear of an old state after the next holder told it a newer one.
 const _: () = assert!(fleet_forge::DEADLINE.as_millis() < TTL.as_millis());
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_millis(1_250);
-/// How often somebody else's is tried.
+/// How often somebody else's is asked for at most. The database makes one who asks wait until it is free.
 const TRY: Duration = Duration::from_millis(500);
+/// How long the database may take to say who gets the lease: waiting for it and its end are part of that.
+const ASK: Duration = Duration::from_secs(15);
 /// How long work may take to end, and the lease to be given back. What is cut off is rolled back.
 const END: Duration = Duration::from_secs(5);
 
@@ -79,70 +81,86 @@ impl Syncer {
     /// Works until `shutdown`. While another process holds the lease it waits; when the lease is lost it stops its work
     /// and waits again.
     pub async fn run(self, shutdown: CancellationToken) {
+        let mut waiting = None;
         while !shutdown.is_cancelled() {
-            let lease = match self.acquire().await {
-                Ok(Some(lease)) => lease,
-                Ok(None) => {
-                    pause(&shutdown, TRY).await;
-                    continue;
+            let asked = tokio::time::Instant::now();
+            let answer = tokio::select! {
+                () = shutdown.cancelled() => return,
+                answer = self.acquire(waiting.take()) => answer,
+            };
+            match answer {
+                Ok((session, Some(lease))) => self.hold(session, lease, &shutdown).await,
+                Ok((session, None)) => {
+                    waiting = Some(session);
+                    pause(&shutdown, TRY.saturating_sub(asked.elapsed())).await;
                 }
                 Err(error) => {
                     warn!(%error, "Cannot ask for the syncer's lease; trying again");
                     pause(&shutdown, RENEW).await;
-                    continue;
                 }
+            }
+        }
+    }
+
+    /// Waits for the lease, for a time. A session whose answer does not come is given up, and its place in the queue with it.
+    async fn acquire(&self, waiting: Option<LeaseSession>) -> Result<(LeaseSession, Option<Lease>), StoreError> {
+        let (store, holder) = (&self.shared.store, &self.shared.config.holder);
+        let ask = async {
+            let mut session = match waiting {
+                Some(session) => session,
+                None => LeaseSession::connect(store, LeaseName::Syncer, holder).await?,
             };
-            info!("Holding the syncer's lease");
-            match lease.end_predecessors(self.shared.store.pool()).await {
-                Ok(0) => {}
-                Ok(transactions) => warn!(transactions, "Ended what an earlier holder of the syncer's lease left open"),
-                Err(error) => warn!(%error, "Cannot end what an earlier holder of the syncer's lease left open"),
-            }
-            let term = shutdown.child_token();
-            let work = work(Arc::clone(&self.shared), Arc::clone(&self.authority), lease.clone(), term.clone());
-            // Boxed, so that it can be dropped: a database that went away without a word would keep it for ever.
-            let mut work = Box::pin(work);
-            tokio::select! {
-                () = &mut work => {}
-                () = self.keep(&lease) => {
-                    warn!("Lost the syncer's lease; stopping its work");
-                    term.cancel();
-                    if tokio::time::timeout(END, &mut work).await.is_err() {
-                        warn!("The syncer's work did not end by itself; cut off");
-                    }
+            let lease = session.acquire(TTL).await?;
+            Ok((session, lease))
+        };
+        match tokio::time::timeout(ASK, ask).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::TooSlow { seconds: ASK.as_secs() }),
+        }
+    }
+
+    /// Works until the lease is lost or `shutdown`, and gives it back.
+    async fn hold(&self, mut session: LeaseSession, lease: Lease, shutdown: &CancellationToken) {
+        info!("Holding the syncer's lease");
+        match lease.end_predecessors(self.shared.store.pool()).await {
+            Ok(0) => {}
+            Ok(transactions) => warn!(transactions, "Ended what an earlier holder of the syncer's lease left open"),
+            Err(error) => warn!(%error, "Cannot end what an earlier holder of the syncer's lease left open"),
+        }
+        let term = shutdown.child_token();
+        let work = work(Arc::clone(&self.shared), Arc::clone(&self.authority), lease.clone(), term.clone());
+        // Boxed, so that it can be dropped: a database that went away without a word would keep it for ever.
+        let mut work = Box::pin(work);
+        tokio::select! {
+            () = &mut work => {}
+            reason = keep(&mut session, &lease) => {
+                warn!(reason, "Lost the syncer's lease; stopping its work");
+                term.cancel();
+                if tokio::time::timeout(END, &mut work).await.is_err() {
+                    warn!("The syncer's work did not end by itself; cut off");
                 }
             }
-            drop(work);
-            match tokio::time::timeout(END, lease.release(self.shared.store.pool())).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => info!(%error, "Could not give the syncer's lease back; it runs out by itself"),
-                Err(_) => info!("Could not give the syncer's lease back in time; it runs out by itself"),
-            }
+        }
+        drop(work);
+        match tokio::time::timeout(END, session.release(&lease)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => info!(%error, "Could not give the syncer's lease back; it ends with its session"),
+            Err(_) => info!("Could not give the syncer's lease back in time; it ends with its session"),
         }
     }
+}
 
-    /// An answer that does not come is given up: the next try takes another connection. Should the database have said yes,
-    /// the same holder is let in again.
-    async fn acquire(&self) -> Result<Option<Lease>, StoreError> {
-        let (pool, holder) = (self.shared.store.pool(), &self.shared.config.holder);
-        match tokio::time::timeout(END, Lease::acquire(pool, LeaseName::Syncer, holder, TTL)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(StoreError::TooSlow { seconds: END.as_secs() }),
-        }
-    }
-
-    /// Renews the lease; returns when it is lost, or may have been.
-    async fn keep(&self, lease: &Lease) {
-        let mut sure_until = tokio::time::Instant::now() + TTL;
-        loop {
-            tokio::time::sleep(RENEW).await;
-            let asked = tokio::time::Instant::now();
-            match tokio::time::timeout(RENEW, lease.renew(self.shared.store.pool(), TTL)).await {
-                Ok(Ok(true)) => sure_until = asked + TTL,
-                Ok(Ok(false)) => return,
-                Ok(Err(_)) | Err(_) if tokio::time::Instant::now() + RENEW > sure_until => return,
-                Ok(Err(_)) | Err(_) => {}
-            }
+/// Renews the lease; returns why it is lost, or may be. Once the session is broken anybody may take it.
+async fn keep(session: &mut LeaseSession, lease: &Lease) -> String {
+    let mut sure_until = tokio::time::Instant::now() + TTL;
+    loop {
+        tokio::time::sleep(RENEW).await;
+        let asked = tokio::time::Instant::now();
+        match tokio::time::timeout_at(sure_until - RENEW, session.renew(lease, TTL)).await {
+            Ok(Ok(true)) => sure_until = asked + TTL,
+            Ok(Ok(false)) => return "somebody else took it over".to_owned(),
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => return "the database does not answer".to_owned(),
         }
     }
 }

@@ -8,8 +8,8 @@ use fleet_git::{Limits, WorkerCommand, WorkerPool};
 use fleet_model::{CommitId, Diagnostic, OrgId, Severity};
 use fleet_runtime::{Clock as _, SystemClock};
 use fleet_store::{
-    ConnectOptions, Lease, LeaseName, MAX_WAITING, Message, RolloutProgress, SourceDefinition, Store, Ts, due_messages,
-    message_done, open_rollouts, outbox_backlog, put_source, record_applied, tidy_outbox,
+    ConnectOptions, Lease, LeaseName, LeaseSession, MAX_WAITING, Message, RolloutProgress, SourceDefinition, Store, Ts,
+    due_messages, message_done, open_rollouts, outbox_backlog, put_source, record_applied, tidy_outbox,
 };
 use fleet_test::TestDatabase;
 use fleet_test::forge_host::{Failure, Flavor, ForgeHost};
@@ -42,7 +42,8 @@ impl World {
         let store = Store::connect(&ConnectOptions { url: database.url(), max_connections: 3 }).await.unwrap();
         store.migrate().await.unwrap();
         let ttl = Duration::from_secs(600);
-        let lease = Lease::acquire(store.pool(), LeaseName::Syncer, "test", ttl).await.unwrap().unwrap();
+        let mut session = LeaseSession::connect(&store, LeaseName::Syncer, "test").await.unwrap();
+        let lease = session.acquire(ttl).await.unwrap().unwrap();
         let host = tokio::task::spawn_blocking(|| ForgeHost::start(Flavor::GitHub, TOKEN)).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let token_file = directory.path().join("token");
@@ -253,8 +254,8 @@ async fn who_lost_the_lease_notes_nothing() {
     let world = World::new().await;
     world.put(&commit(1), APPLY, StatusState::Success, "x").await;
     let mut sender = world.sender();
-    let pool = world.shared.store.pool();
-    Lease::acquire(pool, LeaseName::Syncer, "test", Duration::from_secs(60)).await.unwrap().unwrap();
+    let mut next = LeaseSession::connect(&world.shared.store, LeaseName::Syncer, "next").await.unwrap();
+    next.acquire(Duration::from_secs(60)).await.unwrap().expect("the first session has ended");
     assert!(sender.pass().await.is_err());
     assert_eq!(world.waiting().await, 1, "the new holder tells it, too");
 }

@@ -10,7 +10,7 @@ use fleet_model::{CommitId, Digest, RenderedVersion};
 use fleet_render::plan::Cause;
 use fleet_runtime::{Clock, ManualClock, SystemClock};
 use fleet_store::{
-    ConnectOptions, DeviceScope, Lease, LeaseName, SourceDefinition, Store, Ts, lock_device_changes,
+    ConnectOptions, DeviceScope, Lease, LeaseName, LeaseSession, SourceDefinition, Store, Ts, lock_device_changes,
     put_enrolled_device, put_source, read_plans, stored_manifests,
 };
 use fleet_test::TestDatabase;
@@ -63,7 +63,8 @@ impl World {
         let store = Store::connect(&ConnectOptions { url: database.url(), max_connections: 3 }).await.unwrap();
         store.migrate().await.unwrap();
         let ttl = Duration::from_secs(600);
-        let lease = Lease::acquire(store.pool(), LeaseName::Syncer, "test", ttl).await.unwrap().unwrap();
+        let mut session = LeaseSession::connect(&store, LeaseName::Syncer, "test").await.unwrap();
+        let lease = session.acquire(ttl).await.unwrap().unwrap();
         let config = Arc::new(SyncerConfig::for_tests());
         let arguments: [&str; 0] = [];
         Self {

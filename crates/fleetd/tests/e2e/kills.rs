@@ -1,7 +1,8 @@
 //! A service that is killed at random moments and at every write: the database holds the commit before or the one after,
 //! whole. What "whole" is, a second service says that follows the same repository and is never killed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fleet_test::{GitRepo, TestDatabase};
@@ -17,6 +18,8 @@ use crate::service::{Service, ServiceConfig, wait_applied, wait_disconnected, wa
 const KILLS: usize = 200;
 /// Pairs of services at work at the same time.
 const LANES: usize = 2;
+/// The most kills of one history, so that a long run is not slower at its end, and can go on after a stop.
+const ROUND: usize = 100;
 
 /// A number from the environment.
 pub(crate) fn number(name: &str, default: u64) -> u64 {
@@ -101,24 +104,21 @@ impl Stand {
     }
 }
 
-/// A delay that is led towards the moment of the commit: earlier after a kill that came too late, later after one too soon.
-/// A third of the delays is any.
-struct Aim {
-    centre: f64,
-    most: f64,
-}
+/// A delay that is led towards the moment of the commit, wherever that is on this machine today: shorter after a kill that
+/// came too late, longer after one too soon. A third of the delays is any.
+struct Aim(f64);
 
 impl Aim {
     fn delay(&self, rng: &mut impl Rng) -> Duration {
         let seconds = match rng.random_bool(1.0 / 3.0) {
-            true => rng.random_range(0.0..self.most),
-            false => (self.centre + rng.random_range(-0.02..0.02)).clamp(0.0, self.most),
+            true => rng.random_range(0.0..2.0 * self.0),
+            false => self.0 * rng.random_range(0.85..1.15),
         };
         Duration::from_secs_f64(seconds)
     }
 
     fn learn(&mut self, late: bool) {
-        self.centre = (self.centre + if late { -0.006 } else { 0.006 }).clamp(0.0, self.most);
+        self.0 = (self.0 * if late { 0.9 } else { 1.1 }).clamp(0.02, 20.0);
     }
 }
 
@@ -131,30 +131,75 @@ struct Tally {
     writing: usize,
     /// Where before and after are the same, as with a bad commit.
     same: usize,
+    /// Seconds spent: pushing, until the kill, killing, comparing, until the service that was killed arrived.
+    push: f64,
+    wait: f64,
+    kill: f64,
+    compare: f64,
+    arrive: f64,
 }
 
-fn lane(seed: u64, kills: usize) -> Tally {
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.kills += other.kills;
+        self.before += other.before;
+        self.after += other.after;
+        self.writing += other.writing;
+        self.same += other.same;
+        self.push += other.push;
+        self.wait += other.wait;
+        self.kill += other.kill;
+        self.compare += other.compare;
+        self.arrive += other.arrive;
+    }
+}
+
+/// Does something, and adds how long it took.
+fn timed<T>(seconds: &mut f64, what: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let done = what();
+    *seconds += began.elapsed().as_secs_f64();
+    done
+}
+
+/// Kills one service so often that follows a history of its own.
+fn round(seed: u64, kills: usize) -> Tally {
     let mut history = History::start(seed);
     let url = history.host.url();
     let reference = Stand::start(&url, history.good());
     let mut victim = Stand::start(&url, history.good());
-    let mut before = reference.state();
-    assert_eq!(victim.state(), before);
-    let (mut pushed, mut started) = (Aim { centre: 0.15, most: 0.3 }, Aim { centre: 0.35, most: 0.7 });
+    assert_eq!(victim.state(), reference.state());
     let mut tally = Tally::default();
+    // How long a commit takes on this machine, for a service that runs and for one that starts.
+    let (mut pushed, mut started) = (Aim(0.0), Aim(0.0));
+    let first = history.next();
+    timed(&mut pushed.0, || victim.settle(&first));
+    reference.settle(&first);
+    victim.kill();
+    let second = history.next();
+    victim.service.spawn();
+    timed(&mut started.0, || victim.settle(&second));
+    reference.settle(&second);
+    let mut before = reference.state();
+    assert_eq!(victim.state(), before, "seed {seed}: {first:?}, {second:?}");
     while tally.kills < kills {
-        let delay = pushed.delay(history.rng());
-        let step = history.next();
-        std::thread::sleep(delay);
-        let mut moments = vec![(delay, victim.kill(), victim.state())];
-        if history.rng().random_bool(0.5) {
-            let delay = started.delay(history.rng());
+        let mut delay = pushed.delay(history.rng());
+        let step = timed(&mut tally.push, || history.next());
+        let mut moments = Vec::new();
+        loop {
+            timed(&mut tally.wait, || std::thread::sleep(delay));
+            let writing = timed(&mut tally.kill, || victim.kill());
+            moments.push((delay, writing, timed(&mut tally.compare, || victim.state())));
+            if moments.len() == 2 || history.rng().random_bool(0.5) {
+                break;
+            }
+            delay = started.delay(history.rng());
             victim.service.spawn();
-            std::thread::sleep(delay);
-            moments.push((delay, victim.kill(), victim.state()));
         }
-        reference.settle(&step);
-        let after = reference.state();
+        let after = timed(&mut tally.compare, || {
+            reference.settle(&step);
+            reference.state()
+        });
         for (nth, (delay, writing, state)) in moments.into_iter().enumerate() {
             let context = || format!("seed {seed}, kill {}, {delay:?} after {step:?}", tally.kills);
             let (is_before, is_after) = (state == before, state == after);
@@ -171,8 +216,12 @@ fn lane(seed: u64, kills: usize) -> Tally {
             }
         }
         victim.service.spawn();
-        victim.settle(&step);
-        assert_eq!(victim.state(), after, "seed {seed}: the service that was killed arrives at the same, {step:?}");
+        timed(&mut tally.arrive, || victim.settle(&step));
+        assert_eq!(
+            timed(&mut tally.compare, || victim.state()),
+            after,
+            "seed {seed}: the service that was killed arrives at the same, {step:?}"
+        );
         before = after;
     }
     let versions = "select name, rendered_version from devices order by name";
@@ -194,24 +243,59 @@ pub(crate) fn differences(state: &str, before: &str, after: &str) -> String {
     marked.collect::<Vec<_>>().join("\n")
 }
 
+/// Rounds that are done and not, by their number.
+struct Rounds {
+    next: usize,
+    done: BTreeSet<usize>,
+    failed: bool,
+    all: Tally,
+}
+
 #[test]
 fn a_service_killed_at_random_moments_leaves_one_commit_or_the_other() {
     let kills = usize::try_from(number("SHOREBASE_KILLS", KILLS as u64)).unwrap();
     let seed = number("SHOREBASE_SEED", rand::random::<u32>().into());
     eprintln!("{kills} kills; again with SHOREBASE_SEED={seed}");
     let began = Instant::now();
-    let share = kills.div_ceil(LANES);
-    let lanes: Vec<_> = (0..LANES).map(|n| std::thread::spawn(move || lane(seed + n as u64, share))).collect();
-    let mut all = Tally::default();
-    for lane in lanes {
-        let tally = lane.join().unwrap_or_else(|_| panic!("again with SHOREBASE_SEED={seed}"));
-        all.kills += tally.kills;
-        all.before += tally.before;
-        all.after += tally.after;
-        all.writing += tally.writing;
-        all.same += tally.same;
-    }
-    eprintln!("{all:?} in {:.0} s", began.elapsed().as_secs_f64());
+    let each = kills.div_ceil(LANES).min(ROUND);
+    let count = kills.div_ceil(each);
+    let rounds = Mutex::new(Rounds { next: 0, done: BTreeSet::new(), failed: false, all: Tally::default() });
+    let take = || {
+        let mut rounds = rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let n = rounds.next;
+        rounds.next += 1;
+        (n < count && !rounds.failed).then_some(n)
+    };
+    let lane = || {
+        while let Some(n) = take() {
+            let own = seed + n as u64;
+            let tally = std::panic::catch_unwind(|| round(own, each));
+            let mut rounds = rounds.lock().unwrap_or_else(PoisonError::into_inner);
+            let Ok(tally) = tally else {
+                rounds.failed = true;
+                eprintln!(
+                    "round {n} of {count} failed: again with SHOREBASE_SEED={own} SHOREBASE_KILLS={}",
+                    LANES * each
+                );
+                return;
+            };
+            rounds.all.add(&tally);
+            rounds.done.insert(n);
+            let seconds = began.elapsed().as_secs_f64();
+            let first = (0..count).find(|n| !rounds.done.contains(n)).unwrap_or(count);
+            eprintln!(
+                "{} of {kills} kills in {seconds:.0} s, {:.2} s each; go on from here with SHOREBASE_SEED={} SHOREBASE_KILLS={}",
+                rounds.all.kills,
+                seconds / rounds.all.kills as f64,
+                seed + first as u64,
+                (count - first) * each
+            );
+        }
+    };
+    std::thread::scope(|scope| (0..LANES).for_each(|_| drop(scope.spawn(lane))));
+    let Rounds { failed, all, .. } = rounds.into_inner().unwrap_or_else(PoisonError::into_inner);
+    assert!(!failed, "a round failed, see above; all of them again with SHOREBASE_SEED={seed}");
+    eprintln!("{all:.1?} in {:.0} s", began.elapsed().as_secs_f64());
     if kills >= 50 {
         assert!(all.before >= kills / 20, "kills came before the commit: {all:?}");
         assert!(all.after >= kills / 20, "kills came after the commit: {all:?}");
@@ -307,8 +391,9 @@ fn a_service_killed_at_any_write_leaves_the_commit_before() {
     assert!(tables.len() >= 12, "an apply writes {tables:?}");
     places.push("commit");
     let mut outcomes = BTreeMap::new();
+    let began = Instant::now();
+    let mut before = stand.state();
     for (n, place) in places.iter().enumerate() {
-        let before = stand.state();
         stand.sql(&format!("insert into lingers values ('{place}')"));
         let step = good(n + 3);
         eventually(&format!("the service to write {place}"), || {
@@ -325,8 +410,10 @@ fn a_service_killed_at_any_write_leaves_the_commit_before() {
         stand.sql("truncate lingers");
         stand.service.spawn();
         stand.settle(&step);
-        assert_ne!(stand.state(), before);
+        let after = stand.state();
+        assert_ne!(after, before);
+        before = after;
     }
     assert_eq!(wrong_versions(&stand.database), "");
-    eprintln!("{} places: {outcomes:?}", outcomes.len());
+    eprintln!("{} places in {:.0} s: {outcomes:?}", outcomes.len(), began.elapsed().as_secs_f64());
 }

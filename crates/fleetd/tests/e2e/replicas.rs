@@ -204,6 +204,7 @@ fn a_late_write_of_a_holder_that_stood_still_is_refused_by_the_database() {
     eventually("a to stop its work", || pair.a.logged("Lost the syncer's lease").then_some(()));
     assert_eq!(pair.sql(source), before, "a says nothing of the source either");
     assert!(pair.a.is_running(), "it goes on to serve");
+    assert!(!pair.b.logged("slow statement"), "waiting for the lease is no news");
     assert_eq!(pair.holder(), instance(&pair.b));
     pair.check(&[&second, &third], 3);
     // It can have the lease again.
