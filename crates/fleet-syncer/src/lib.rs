@@ -29,6 +29,7 @@ mod progress;
 mod pulls;
 mod reconcile;
 mod repositories;
+mod restored;
 mod revisions;
 mod secrets;
 mod snapshot;

@@ -132,6 +132,7 @@ impl World {
             last: &LastPins::read(&self.store, ORG, source).await.unwrap(),
             contents: &mut contents,
             only_in_force,
+            restored: None,
             pinned: HashMap::new(),
             unreadable: std::collections::BTreeSet::new(),
         };
