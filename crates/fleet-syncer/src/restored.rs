@@ -181,3 +181,6 @@ impl InputReader<'_> {
         Ok(ResolvedInput { record: record.clone(), ..restored })
     }
 }
+
+#[cfg(test)]
+mod tests;
