@@ -8,7 +8,7 @@ use fleet_test::file_server::FileServer;
 use crate::dependencies::{web_repository, web_settings};
 use crate::harness::{Installation, eventually};
 use crate::holds::{
-    condition, devices, digest, enroll, events, fleet, owned, start_with, start_with_settings, wait_held,
+    condition, devices, digest, enroll, events, fleet, owned, remove_two, start_with, start_with_settings, wait_held,
 };
 use crate::repositories::repository;
 
@@ -82,12 +82,18 @@ fn a_held_move_of_another_repository_stays_held_and_what_was_in_force_comes_back
     assert_eq!(there.sql("select count(*) from desired.fleets where revision is not null and problem is null"), "3");
     assert_eq!(there.sql("select owner, revision, inputs from source_pins order by owner"), pinned);
     // The source is not frozen: a device that is new gets what all others have.
-    enroll(&there, "device0000000000000new", "gates");
+    enroll(&there, "device00000000000024", "gates");
     eventually("the new device to have what the others have", || {
         let sql = "select count(distinct rendered_digest), count(*) from devices where owner_fleet = 'gates' and rendered_digest is not null";
         (there.sql(sql) == "1|13").then_some(())
     });
-    there.fleetctl_ok(&["source", "approve", "main", "--plan", &digest(&source)]);
+    // The plan is about it, too.
+    there.fleetctl(&["sync", "main"]);
+    let plan = eventually("the plan with the new device", || {
+        let plan = digest(&there.object("sources", "main")?);
+        (plan != digest(&source)).then_some(plan)
+    });
+    there.fleetctl_ok(&["source", "approve", "main", "--plan", &plan]);
     eventually("the devices to get what was approved", || (versions(&there, 3) == "24").then_some(()));
     assert_ne!(there.sql("select owner, revision, inputs from source_pins order by owner"), pinned);
 }
@@ -171,6 +177,26 @@ fn contents_of_a_web_server_that_are_others_by_now_are_judged_against_what_devic
     eventually("the devices to get it", || (versions(&there, 3) == "24").then_some(()));
 }
 
+#[test]
+fn what_left_git_does_not_hide_what_was_in_force() {
+    let settings = "{pollInterval: 1s, allowLocalRepositories: true}";
+    let mut there = start_with_settings(&[("fleets/spare.yaml", &fleet("spare", "x"))], settings);
+    there.repo.remove("fleets/spare.yaml");
+    let last = there.repo.commit("no spare");
+    there.wait_applied(&last);
+    let before = devices(&there);
+    assert_eq!(there.sql("select name from tombstones"), "spare");
+    // What came meanwhile is not the first commit of a source: it is judged by what was in force.
+    there.stop_service();
+    there.sql("drop schema desired cascade");
+    let newer = remove_two(&there);
+    there.start_service();
+    let source = wait_held(&there, &newer);
+    assert_eq!(source["status"]["appliedCommit"], last.as_str());
+    settled(&there);
+    assert_eq!((devices(&there), there.sql("select name from tombstones")), (before, "spare".to_owned()));
+}
+
 fn team(name: &str, repo: &GitRepo) -> String {
     format!(
         "{}---\napiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata: {{name: {name}}}\n\
@@ -189,7 +215,9 @@ fn applied(there: &Installation, source: &str, commit: &str) {
 fn nobody_takes_what_a_source_defines_whose_host_is_away_while_desired_state_is_made_again() {
     let (early, late) = (GitRepo::init(), GitRepo::init());
     early.write("doors.yaml", fleet("doors", "one")).commit("doors");
-    late.write("lamps.yaml", fleet("lamps", "one")).commit("lamps");
+    late.write("lamps.yaml", fleet("lamps", "one"))
+        .write("bells.yaml", fleet("bells", "one"))
+        .commit("lamps and bells");
     let (one, two) = (team("early", &early), team("late", &late));
     let mut there = start_with(&[("early.yaml", &one), ("late.yaml", &two)]);
     applied(&there, "early", &early.head());
@@ -230,8 +258,7 @@ fn nobody_takes_what_a_source_defines_whose_host_is_away_while_desired_state_is_
     assert_eq!(there.sql("select source from desired.fleets where name = 'lamps'"), "late");
     assert_eq!((devices(&there), there.sql(lamp)), before);
     // A move goes as ever: one gives it up, the other takes it.
-    late.remove("lamps.yaml").write("README.md", "moved\n").write("bells.yaml", fleet("bells", "one"));
-    late.commit("theirs now");
+    late.remove("lamps.yaml").commit("theirs now");
     applied(&there, "early", &early.head());
     assert_eq!(there.sql("select source from desired.fleets where name = 'lamps'"), "early");
     assert_eq!(there.sql("select source from object_owners where name = 'lamps'"), "early");
