@@ -11,7 +11,7 @@ use fleet_store::ObjectOwner;
 
 use crate::apply::ApplyError;
 use crate::desired::Desired;
-use crate::planning::tests::{Files, World};
+use crate::planning::tests::{Files, ORG, World, device_name};
 use crate::secrets::{Secrets, SecretsConfig};
 
 fn id(n: u64) -> CommitId {
@@ -172,10 +172,41 @@ async fn names_of_a_source_that_is_given_up_are_free() {
     drop_desired_state(&world, &["main"]).await;
     let mut transaction = world.store.begin().await.unwrap();
     let configured = ["main".to_owned()];
-    fleet_store::forget_positions_except(&mut transaction, crate::planning::tests::ORG, &configured).await.unwrap();
+    fleet_store::forget_positions_except(&mut transaction, ORG, &configured).await.unwrap();
     transaction.commit().await.unwrap();
     assert_eq!(world.sql("select name, source from object_owners"), "a|main");
     let desired = world.desired("main", &id(2), &files(&[&a, &b])).await;
     world.apply(&main, None, &id(2), &desired).await;
     assert_eq!(world.sql("select name, source from object_owners order by name"), "a|main\nb|main");
+}
+
+#[tokio::test]
+async fn an_installation_that_runs_already_learns_what_is_in_force_and_who_defines_what() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = world_with_secret(directory.path()).await;
+    world.grace = Duration::from_secs(60);
+    let source = world.source("main").await;
+    let device = format!(
+        "apiVersion: flightctl.io/v1beta1\nkind: Device\nmetadata: {{name: {}}}\nspec:\n  config:\n    - name: own\n      \
+         secretRef: {{namespace: ops, name: door, mountPath: /etc/own}}\n",
+        device_name(1)
+    );
+    let desired =
+        world.desired("main", &id(1), &files(&[&secret("/etc/door"), &inline("a"), &inline("b"), &device])).await;
+    world.apply(&source, None, &id(1), &desired).await;
+    let desired = world.desired("main", &id(2), &files(&[&secret("/etc/door"), &inline("a"), &device])).await;
+    world.apply(&source, Some(&id(1)), &id(2), &desired).await;
+    let known = || {
+        let pins = world.sql("select source, owner, revision, inputs from source_pins order by owner");
+        (pins, world.sql("select org_id, kind, name, source from object_owners order by kind, name"))
+    };
+    let before = known();
+    assert_eq!((before.0.lines().count(), before.1.lines().count()), (2, 3), "{before:#?}");
+    world.sql("drop table source_pins, object_owners; delete from _sqlx_migrations where version = 11");
+    world.store.migrate().await.unwrap();
+    assert_eq!(known(), before);
+    // Damaged desired state is no reason not to start.
+    world.sql("drop table source_pins, object_owners, desired.fleets; delete from _sqlx_migrations where version = 11");
+    world.store.migrate().await.unwrap();
+    assert_eq!(known(), (String::new(), String::new()));
 }
