@@ -20,6 +20,7 @@ mod inventory;
 mod lease;
 mod manifests;
 mod notify;
+mod object_owners;
 mod outbox;
 mod plans;
 mod progress;
@@ -33,6 +34,7 @@ pub mod read_plans;
 pub mod read_sources;
 mod signing_requests;
 mod source_hints;
+mod source_pins;
 mod sources;
 mod store;
 mod suspensions;
@@ -76,6 +78,7 @@ pub use manifests::{
     manifest_documents, manifests_elsewhere, replace_manifests, stored_manifests,
 };
 pub use notify::{Channel, Listener};
+pub use object_owners::{ObjectOwner, owned_by_absent};
 pub use outbox::{
     MAX_WAITING, Message, NewMessage, OpenRollout, ROLLOUT_CONTEXT, due_messages, message_done, message_failed,
     open_rollouts, outbox_backlog, pending_messages, put_message, tidy_outbox,
@@ -89,6 +92,7 @@ pub use signing_requests::{
     revoke_device_certificates,
 };
 pub use source_hints::{SourcePlace, announce_hints, last_hint, source_places};
+pub use source_pins::{SourcePins, record_pins, source_pins};
 pub use sources::{
     ORIGIN_CONFIG, Observation, SourceDefinition, SourcePosition, SourceRow, Verdict, applied_commit,
     forget_positions_except, last_position, list_sources, lock_source, orphaned_sources, put_source, record_applied,

@@ -7,6 +7,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::fleets::parse_digest;
+use crate::object_owners::{own, own_only};
 use crate::tombstones::{Grace, bury, revive};
 use crate::{StoreError, StoreResult};
 
@@ -154,14 +155,25 @@ pub async fn replace_manifests(
     rows: &[ManifestRow],
     grace: Option<Grace>,
 ) -> StoreResult<ManifestChanges> {
-    let mut changed = Vec::new();
+    let (mut changed, mut new) = (Vec::new(), Vec::new());
+    let first = stored.is_empty();
     for row in rows {
-        match stored.remove(&(row.kind, row.name.clone())) {
+        let key = (row.kind, row.name.clone());
+        match stored.remove(&key) {
             Some(known) if known.is(row) => {}
-            Some(_) | None => changed.push(row),
+            Some(_) => changed.push(row),
+            None => {
+                changed.push(row);
+                new.push(key);
+            }
         }
     }
     let removed: Vec<(Kind, String)> = stored.into_keys().collect();
+    if first {
+        // What it defined before desired state was dropped is in no row that could tell.
+        own_only(connection, org, source, &new).await?;
+    }
+    own(connection, org, source, &new, &removed).await?;
     match grace {
         Some(grace) if !removed.is_empty() => bury(connection, org, source, commit, &removed, grace).await?,
         Some(_) => {}

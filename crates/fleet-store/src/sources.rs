@@ -140,6 +140,8 @@ pub async fn remove_source(connection: &mut PgConnection, org: OrgId, name: &str
         "delete from desired.commits where org_id = $1 and source = $2",
         "delete from desired.plans where org_id = $1 and source = $2",
         "delete from source_positions where org_id = $1 and source = $2",
+        "delete from source_pins where org_id = $1 and source = $2",
+        "delete from object_owners where org_id = $1 and source = $2",
         "delete from source_hints where org_id = $1 and source = $2",
         "delete from source_holds where org_id = $1 and source = $2",
         "delete from source_suspensions where org_id = $1 and source = $2",
@@ -257,12 +259,15 @@ pub async fn lock_source(
     row.map(|commit| commit.map(|id| parse_commit(&id)).transpose()).transpose()
 }
 
-/// Whether anything is stored that a source defines, or that left it and is in force still.
+/// Whether anything is stored that a source defines. What has a tombstone does not count: it is there also after desired
+/// state was dropped.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn source_defines_anything(connection: &mut PgConnection, org: OrgId, name: &str) -> StoreResult<bool> {
-    let sql = "select exists (select from desired.manifests where org_id = $1 and source = $2)";
+    let sql = "select exists (select from desired.manifests m where m.org_id = $1 and m.source = $2
+                                and not exists (select from tombstones t
+                                                where t.org_id = m.org_id and t.kind = m.kind and t.name = m.name))";
     Ok(sqlx::query_scalar(sql).bind(org.as_uuid()).bind(name).fetch_one(connection).await?)
 }
 
@@ -483,6 +488,10 @@ pub async fn forget_positions_except(
     .await?;
     // Sources that a ResourceSync brings in may be away while desired state is made again; they have a position.
     for statement in [
+        "delete from source_pins h where h.org_id = $1 and h.source <> all($2)
+           and not exists (select from source_positions p where p.org_id = h.org_id and p.source = h.source)",
+        "delete from object_owners h where h.org_id = $1 and h.source <> all($2)
+           and not exists (select from source_positions p where p.org_id = h.org_id and p.source = h.source)",
         "delete from source_holds h where h.org_id = $1 and h.source <> all($2)
            and not exists (select from source_positions p where p.org_id = h.org_id and p.source = h.source)
            and not exists (select from desired.sources s where s.org_id = h.org_id and s.name = h.source)",

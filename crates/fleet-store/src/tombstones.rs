@@ -260,6 +260,6 @@ pub async fn remove_expired(
     Ok(over)
 }
 
-fn columns(objects: &[(Kind, String)]) -> (Vec<String>, Vec<String>) {
+pub(crate) fn columns(objects: &[(Kind, String)]) -> (Vec<String>, Vec<String>) {
     objects.iter().map(|(kind, name)| (kind.as_str().to_owned(), name.clone())).unzip()
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, OrgId};
 use fleet_store::{
-    Channel, Lease, ManifestPlace, NewEvent, PgConnection, PlanRow, SourceDefinition, Store, StoreError, Ts, Verdict,
-    clear_hold, count_tombstones, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions,
-    list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, mark_leaving,
-    orphaned_sources, put_source, record_applied, record_commit, record_event, record_plan, record_verified,
-    remove_source, replace_fleets, replace_manifests, settle_input_values, source_origin, source_suspension,
-    stored_manifests, unsettled_sources,
+    Channel, Lease, ManifestPlace, NewEvent, ObjectOwner, PgConnection, PlanRow, SourceDefinition, Store, StoreError,
+    Ts, Verdict, clear_hold, count_tombstones, insert_blobs, insert_revision, insert_tree, known_blobs,
+    known_revisions, list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty,
+    mark_leaving, orphaned_sources, owned_by_absent, put_source, record_applied, record_commit, record_event,
+    record_plan, record_verified, remove_source, replace_fleets, replace_manifests, settle_input_values, source_origin,
+    source_suspension, stored_manifests, unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -25,6 +25,7 @@ use crate::laps::Laps;
 use crate::outbox::{self, Outbox};
 use crate::planning::{self, Planner};
 use crate::reconcile::{ReconcileOutcome, reconcile_devices};
+use crate::restored::note_pins;
 use crate::revisions::{Ready, RevisionCache, RevisionKey};
 use crate::tombstones::{grace, noted};
 use crate::trust::{self, Vouched};
@@ -118,6 +119,9 @@ pub(crate) enum ApplyError {
     /// Another source defines some of the same objects.
     #[error("{} objects are defined by another source", .0.len())]
     DefinedElsewhere(Vec<ManifestPlace>),
+    /// Another source defined some of the same objects, and is not back since desired state was dropped.
+    #[error("{} objects are defined by another source that is not back yet", .0.len())]
+    OwnedByAbsent(Vec<ObjectOwner>),
     /// A ResourceSync has the name of a source that it did not make.
     #[error("a source named {0:?} exists already")]
     SourceNameTaken(String),
@@ -184,6 +188,13 @@ async fn apply_in(
     };
     if !elsewhere.is_empty() {
         return Err(ApplyError::DefinedElsewhere(elsewhere));
+    }
+    let absent = match new.is_empty() {
+        true => Vec::new(),
+        false => owned_by_absent(connection, org, source, &new).await?,
+    };
+    if !absent.is_empty() {
+        return Err(ApplyError::OwnedByAbsent(absent));
     }
     if objects.is_empty() && !stored.is_empty() {
         return Err(ApplyError::NothingLeft(stored.len()));
@@ -302,6 +313,7 @@ async fn apply_in(
     }
     record_applied(connection, org, definition, commit, *lint_commit, at, objects.len(), conditions, diagnostics)
         .await?;
+    note_pins(connection, org, source, desired).await?;
     record_verified(connection, org, source, commit).await?;
     laps.lap("records");
     if !application.restores {

@@ -12,6 +12,7 @@ use crate::desired::{self, BuildError, Desired};
 use crate::inputs::{ContentCache, InputReader};
 use crate::pins::LastPins;
 use crate::repositories::Repositories;
+use crate::restored::PositionPins;
 use crate::snapshot::{Mirror, Snapshot};
 use crate::source::Shared;
 use crate::values::{Subjects, any_value, device_labels};
@@ -48,6 +49,26 @@ impl Building<'_> {
         self,
         contents: &mut ContentCache,
     ) -> Result<Result<Desired, Vec<Diagnostic>>, BuildFailure> {
+        self.run_with(contents, None).await
+    }
+
+    /// The same for a commit that was in force before desired state was dropped, with what it had from elsewhere then.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(crate) async fn run_again(
+        self,
+        contents: &mut ContentCache,
+    ) -> Result<Result<Desired, Vec<Diagnostic>>, BuildFailure> {
+        let pins = PositionPins::read(&self.shared.store, self.shared.config.org, self.source).await?;
+        self.run_with(contents, Some(&pins)).await
+    }
+
+    async fn run_with(
+        self,
+        contents: &mut ContentCache,
+        restored: Option<&PositionPins>,
+    ) -> Result<Result<Desired, Vec<Diagnostic>>, BuildFailure> {
         let (shared, org, local) = (self.shared, self.shared.config.org, self.shared.config.allow_local_repositories);
         let own = || self.report.manifests.iter().map(PlacedManifest::manifest);
         let mut transaction = shared.store.begin().await?;
@@ -71,6 +92,7 @@ impl Building<'_> {
             last: &last,
             contents,
             only_in_force: self.only_in_force,
+            restored,
             pinned: HashMap::new(),
             unreadable: BTreeSet::new(),
         };

@@ -92,6 +92,25 @@ impl Dependencies {
         result.map(|commit| Pinned { mirror: mirror.path().to_owned(), commit })
     }
 
+    /// The mirror of a repository, with a commit in it that `revision` stood for once.
+    ///
+    /// # Errors
+    /// When the mirror does not hold it, and the host is away or does not hand it out.
+    pub(crate) async fn pin_at(
+        &self,
+        git: &WorkerPool,
+        url: &str,
+        credential: Option<&str>,
+        revision: &str,
+        commit: &CommitId,
+    ) -> Result<Pinned, GitError> {
+        let mirror = self.mirrors.of(url, revision, credential);
+        mirror.in_use_for(READING);
+        mirror.bring(git, commit).await?;
+        mirror.in_use_for(READING);
+        Ok(Pinned { mirror: mirror.path().to_owned(), commit: commit.clone() })
+    }
+
     /// Whether a revision stands for another commit than `commit` by now. A host that is away changed nothing.
     pub(crate) async fn moved(
         &self,

@@ -130,8 +130,16 @@ pub(crate) async fn build(
                     None => {
                         let spec = &fleet.spec.template.spec;
                         let audience = Some(fleet.spec.selector.as_ref());
-                        let made =
-                            make_revision(placed, spec, "/spec/template/spec", audience, reader, Prepared::new).await?;
+                        let made = make_revision(
+                            placed,
+                            spec,
+                            "/spec/template/spec",
+                            &row.name,
+                            audience,
+                            reader,
+                            Prepared::new,
+                        )
+                        .await?;
                         desired.take(made, &row.name, source, &commit, &mut findings)
                     }
                 };
@@ -142,8 +150,9 @@ pub(crate) async fn build(
             Manifest::Device(device) => {
                 desired.device_labels.insert(row.name.clone(), device.metadata.labels.clone());
                 if let (Some(spec), None) = (&device.spec, waits) {
-                    let made = make_revision(placed, spec, "/spec", None, reader, Prepared::stand_alone).await?;
                     let owner = stand_alone_owner(&row.name);
+                    let made =
+                        make_revision(placed, spec, "/spec", &owner, None, reader, Prepared::stand_alone).await?;
                     (row.revision, row.problem) = desired.take(made, &owner, source, &commit, &mut findings);
                 }
             }
@@ -174,11 +183,12 @@ async fn make_revision<E: std::fmt::Display>(
     placed: &PlacedManifest,
     spec: &DeviceSpec,
     at: &str,
+    owner: &str,
     fleet: Option<Option<&LabelSelector>>,
     reader: &mut InputReader<'_>,
     prepare: impl Fn(&DeviceSpec, PinnedInputs) -> Result<Prepared, E>,
 ) -> Result<Made, BuildError> {
-    let inputs = match reader.resolve(spec, fleet).await {
+    let inputs = match reader.resolve(owner, spec, fleet).await {
         Ok(inputs) => inputs,
         Err((index, InputProblem::Commit(reason))) => {
             let pointer = format!("{at}/config/{index}/gitRef/path");
@@ -205,6 +215,9 @@ async fn make_revision<E: std::fmt::Display>(
     };
     let facts = inputs.pinned.iter().map(|input| input_facts(&input.record)).collect();
     let revision = Arc::new(Revision::new(spec, prepared, facts));
+    if let Some(problem) = reader.restored.and_then(|pins| pins.differs(owner, spec, &revision.name)) {
+        return Ok(Made::Problem(problem));
+    }
     let template = serde_json::to_value(spec).map_err(|error| {
         BuildError::Refused(vec![finding_at(placed, codes::NOT_RENDERABLE, at, error.to_string(), None)])
     })?;

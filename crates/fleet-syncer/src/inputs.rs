@@ -16,6 +16,7 @@ use tracing::warn;
 use crate::dependencies::{Dependencies, Pinned};
 use crate::pins::{Asked, LastPins};
 use crate::repositories::Repositories;
+use crate::restored::PositionPins;
 use crate::secrets::{self, Secrets, Unread};
 use crate::snapshot::{Entry, Mirror, Snapshot, is_at_or_below, is_regular};
 use crate::values::{Subjects, value_of};
@@ -87,6 +88,8 @@ pub(crate) struct InputReader<'a> {
     pub(crate) contents: &'a mut ContentCache,
     /// Nothing is read from elsewhere: what is in force has to do. So it is for commits that may be a stranger's.
     pub(crate) only_in_force: bool,
+    /// The commit was in force before desired state was dropped: what it had then, and nothing newer.
+    pub(crate) restored: Option<&'a PositionPins>,
     /// Repositories that were looked at for this commit, by name and revision: one look serves all fleets.
     pub(crate) pinned: HashMap<(String, String), Result<Pinned, String>>,
     /// Why secrets that are in use could not be read.
@@ -98,9 +101,13 @@ impl InputReader<'_> {
     /// have placeholders; `None` for a device's own specification, which has none.
     pub(crate) async fn resolve(
         &mut self,
+        owner: &str,
         spec: &DeviceSpec,
         fleet: Option<Option<&LabelSelector>>,
     ) -> Result<Inputs, (usize, InputProblem)> {
+        if let Some(pins) = self.restored {
+            return self.resolve_restored(pins, owner, spec, fleet.is_some()).await;
+        }
         let mut inputs = Inputs::default();
         for (index, provider) in spec.config.iter().flatten().enumerate() {
             let Some(value) = value_of(provider, fleet.is_some()) else {
@@ -128,7 +135,7 @@ impl InputReader<'_> {
     }
 
     /// Pins one provider; nothing of an inline one. While its place is away, what was pinned last stays.
-    async fn resolve_one(
+    pub(crate) async fn resolve_one(
         &mut self,
         provider: &ConfigProvider,
         source: &ConfigSource,
@@ -224,7 +231,51 @@ impl InputReader<'_> {
             let pinned = pinned.map_err(|error| format!("Repository {} at {revision}: {error}", git_ref.repository));
             self.pinned.insert(key.clone(), pinned);
         }
-        let Pinned { mirror, commit } = self.pinned[&key].clone().map_err(InputProblem::Away)?;
+        let pinned = self.pinned[&key].clone().map_err(InputProblem::Away)?;
+        self.read_elsewhere(provider, git_ref, path, &url, pinned).await
+    }
+
+    /// As [`Self::resolve_git`], of another repository at a commit that was in force.
+    pub(crate) async fn resolve_git_at(
+        &mut self,
+        provider: &ConfigProvider,
+        git_ref: &GitRef,
+        path: &str,
+        commit: &str,
+    ) -> Result<ResolvedInput, InputProblem> {
+        let url =
+            self.repositories.url(&git_ref.repository, InputKind::Git).map_err(InputProblem::Elsewhere)?.to_owned();
+        let credential = self.repositories.credential(&git_ref.repository).map(str::to_owned);
+        let revision = git_ref.target_revision.clone().unwrap_or_default();
+        let about = |error: String| {
+            format!("Repository {} at commit {commit}, which was in force: {error}", git_ref.repository)
+        };
+        let key = (git_ref.repository.clone(), commit.to_owned());
+        if !self.pinned.contains_key(&key) {
+            let pinned = match commit.parse::<CommitId>() {
+                Ok(id) => {
+                    let found = self.dependencies.pin_at(self.git, &url, credential.as_deref(), &revision, &id).await;
+                    found.map_err(|error| about(error.to_string()))
+                }
+                Err(error) => Err(about(error.to_string())),
+            };
+            self.pinned.insert(key.clone(), pinned);
+        }
+        let pinned = self.pinned[&key].clone().map_err(InputProblem::Away)?;
+        self.read_elsewhere(provider, git_ref, path, &url, pinned).await
+    }
+
+    /// Reads a directory of another repository.
+    async fn read_elsewhere(
+        &mut self,
+        provider: &ConfigProvider,
+        git_ref: &GitRef,
+        path: &str,
+        url: &str,
+        Pinned { mirror, commit }: Pinned,
+    ) -> Result<ResolvedInput, InputProblem> {
+        let elsewhere = |reason: String| InputProblem::Elsewhere(reason);
+        let revision = git_ref.target_revision.clone().unwrap_or_default();
         let place = Mirror { git: self.git, path: &mirror };
         let listed = place.git.list_tree(place.path, &commit, path).await;
         let entries = listed.map_err(|error| {
@@ -247,7 +298,7 @@ impl InputReader<'_> {
             }
             other @ (InputProblem::Elsewhere(_) | InputProblem::Away(_)) => other,
         })?;
-        pinned.record.url = Some(fleet_git::redact_url(&url));
+        pinned.record.url = Some(fleet_git::redact_url(url));
         Ok(pinned)
     }
 

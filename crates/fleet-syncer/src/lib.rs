@@ -30,6 +30,7 @@ mod pulls;
 mod reconcile;
 mod repositories;
 mod retention;
+mod restored;
 mod revisions;
 mod secrets;
 mod snapshot;

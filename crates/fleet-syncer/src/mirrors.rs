@@ -5,6 +5,7 @@
 //! A failure is everybody's failure: until its pause is over nobody asks the host again. Files are read from the mirror
 //! without any of this; see `fleet_git` for what happens when it is replaced meanwhile.
 
+mod bring;
 mod disk;
 
 use std::collections::HashMap;

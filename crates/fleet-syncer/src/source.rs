@@ -413,9 +413,10 @@ impl Source {
             Some(base) => Some(self.rewritten(base, &commit).await?),
             None => None,
         };
-        // Desired state was dropped: first what was in force, whatever becomes of the newest commit.
+        // Desired state was dropped: first what was in force, whatever becomes of the newest commit. Also when it is the newest
+        // one: what it has from elsewhere may have moved since.
         self.unrestored = None;
-        if let Some(last) = lost.clone().filter(|last| suspension.is_some() || *last != commit) {
+        if let Some(last) = lost.clone() {
             self.unrestored = (!self.restore(&last).await?).then_some(last);
         }
         if let Some(suspension) = &suspension {
@@ -461,7 +462,10 @@ impl Source {
         let (source, only_in_force) = (self.definition.name.as_str(), false);
         let building =
             Building { shared: &shared, source, report: &report, snapshot: &snapshot, mirror, only_in_force };
-        let built = building.run(&mut self.contents).await?;
+        let built = match &way {
+            Way::Forward(..) => building.run(&mut self.contents).await?,
+            Way::Back => building.run_again(&mut self.contents).await?,
+        };
         laps.lap("build");
         match built {
             Err(findings) => {
@@ -644,6 +648,16 @@ impl Source {
                     self.conflict(&report, place.kind, &place.name, message)
                 });
                 (RefusalReason::OwnershipConflict, findings.collect::<Vec<_>>())
+            }
+            Err(ApplyError::OwnedByAbsent(owners)) => {
+                let findings = owners.iter().map(|owner| {
+                    let message = format!(
+                        "{} {} is defined by source {}, which is not back yet since desired state was dropped",
+                        owner.kind, owner.name, owner.source
+                    );
+                    self.conflict(&report, owner.kind, &owner.name, message)
+                });
+                (RefusalReason::OwnershipConflict, findings.collect())
             }
             Err(ApplyError::SourceNameTaken(name)) => {
                 let message = format!("a source named {name} exists already; give this ResourceSync another name");

@@ -27,6 +27,7 @@ use crate::outbox::Outbox;
 use crate::pins::LastPins;
 use crate::reconcile::reconcile_devices;
 use crate::repositories::Repositories;
+use crate::restored::PositionPins;
 use crate::secrets::Secrets;
 use crate::snapshot::{Mirror, Snapshot};
 use crate::tombstones::{Ended, end_graces};
@@ -114,6 +115,23 @@ impl World {
         files: &Files,
         only_in_force: bool,
     ) -> Desired {
+        self.built(source, commit, files, only_in_force, None).await
+    }
+
+    /// The same for a commit that was in force before desired state was dropped.
+    pub(crate) async fn desired_again(&self, source: &str, commit: &CommitId, files: &Files) -> Desired {
+        let pins = PositionPins::read(&self.store, ORG, source).await.unwrap();
+        self.built(source, commit, files, false, Some(&pins)).await
+    }
+
+    async fn built(
+        &self,
+        source: &str,
+        commit: &CommitId,
+        files: &Files,
+        only_in_force: bool,
+        restored: Option<&PositionPins>,
+    ) -> Desired {
         let snapshot = Snapshot::of_files(commit.clone(), files);
         let report = check_tree(&snapshot.files(), Some(&snapshot.all_paths()), &LintConfig::default());
         assert!(!has_errors(&report.diagnostics), "{:#?}", report.diagnostics);
@@ -133,6 +151,7 @@ impl World {
             last: &LastPins::read(&self.store, ORG, source).await.unwrap(),
             contents: &mut contents,
             only_in_force,
+            restored,
             pinned: HashMap::new(),
             unreadable: std::collections::BTreeSet::new(),
         };

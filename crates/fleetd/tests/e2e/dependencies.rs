@@ -108,14 +108,14 @@ fn web_fleet(suffix: &str) -> String {
     )
 }
 
-fn web_repository(url: &str) -> String {
+pub(crate) fn web_repository(url: &str) -> String {
     format!(
         "apiVersion: flightctl.io/v1beta1\nkind: Repository\nmetadata:\n  name: web\nspec:\n  type: http\n  url: {url}\n"
     )
 }
 
 /// Settings that trust the server, with short intervals.
-fn web_settings(server: &FileServer, dir: &tempfile::TempDir) -> String {
+pub(crate) fn web_settings(server: &FileServer, dir: &tempfile::TempDir) -> String {
     let ca = dir.path().join("ca.pem");
     std::fs::write(&ca, server.ca_pem()).unwrap();
     format!(

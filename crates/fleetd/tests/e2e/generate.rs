@@ -328,6 +328,17 @@ pub(crate) const CONTRADICTIONS: &str = "
       join desired.sources s on s.name = p.source and s.applied_commit is not null
       where p.manifests <> (select count(*) from desired.manifests m where m.source = p.source)
     union all
+    select concat_ws(' ', coalesce(m.kind, o.kind), coalesce(m.name, o.name), 'is of', m.source, 'and owned by', o.source)
+      from (select * from desired.manifests m where not exists
+              (select from tombstones t where t.kind = m.kind and t.name = m.name)) m
+      full join object_owners o on o.kind = m.kind and o.name = m.name
+      where m.source is distinct from o.source
+        and exists (select from desired.sources having bool_and(applied_commit is not null))
+    union all
+    select 'pinned of ' || p.owner || ' is not what is in force' from source_pins p
+      join desired.fleets f on f.name = p.owner and f.revision is not null and f.problem is null
+      where f.revision <> p.revision or f.source <> p.source
+    union all
     select 'fleet ' || f.name || ' has no manifest' from desired.fleets f
       where not exists (select from desired.manifests m where m.kind = 'Fleet' and m.name = f.name and m.source = f.source)
     union all

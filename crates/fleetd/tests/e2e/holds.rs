@@ -24,12 +24,16 @@ pub(crate) fn start() -> Installation {
 }
 
 pub(crate) fn start_with(more: &[(&str, &str)]) -> Installation {
+    // What is let through is to be seen at once.
+    start_with_settings(more, "{deletionGracePeriod: 0s, pollInterval: 1s, allowLocalRepositories: true}")
+}
+
+/// The same with other settings below `git`.
+pub(crate) fn start_with_settings(more: &[(&str, &str)], settings: &str) -> Installation {
     let (gates, tills) = (fleet("gates", "gate"), fleet("tills", "till"));
     let mut files = FILES.to_vec();
     files.extend([("fleets/gates.yaml", gates.as_str()), ("fleets/tills.yaml", tills.as_str())]);
     files.extend(more);
-    // What is let through is to be seen at once.
-    let settings = "{deletionGracePeriod: 0s, pollInterval: 1s, allowLocalRepositories: true}";
     let there = Installation::start_with(&files, Database::Own(fleet_test::TestDatabase::create()), settings);
     there.wait_applied(&there.repo.head());
     for n in 0..24 {
@@ -40,7 +44,7 @@ pub(crate) fn start_with(more: &[(&str, &str)]) -> Installation {
 }
 
 /// A device as it is after enrolment, without an agent.
-fn enroll(there: &Installation, name: &str, role: &str) {
+pub(crate) fn enroll(there: &Installation, name: &str, role: &str) {
     there.sql(&format!(
         "insert into devices (org_id, name, enrolled_labels, labels, change_seq) values
          ('00000000-0000-0000-0000-000000000000', '{name}', '{{\"role\":\"{role}\"}}', '{{\"role\":\"{role}\"}}',

@@ -24,6 +24,7 @@ mod outbox;
 mod plans;
 mod replicas;
 mod repositories;
+mod restored;
 mod secrets;
 mod service;
 mod states;
