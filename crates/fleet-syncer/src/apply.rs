@@ -11,8 +11,8 @@ use fleet_store::{
     clear_hold, count_tombstones, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions,
     list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, mark_leaving,
     orphaned_sources, put_source, record_applied, record_commit, record_event, record_plan, record_verified,
-    remove_source, replace_fleets, replace_manifests, settle_input_values, source_origin, source_suspension,
-    stored_manifests, unsettled_sources,
+    remove_source, replace_fleets, replace_manifests, replace_taken, settle_input_values, source_origin,
+    source_suspension, stored_manifests, unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -210,6 +210,7 @@ async fn apply_in(
     let grace = grace(&trust::rules(connection, org, source).await?, writer.deletion_grace, writer.now);
     let changes = replace_manifests(connection, org, source, commit, stored, &desired.manifests, grace).await?;
     replace_fleets(connection, org, source, &before, &desired.fleets).await?;
+    replace_taken(connection, org, source, &desired.takes).await?;
     if settle_input_values(connection, org, &desired.missing_before, &desired.missing_values).await? {
         // Devices that wait for a value hear what became of it.
         Channel::Enrollment.notify(connection, "").await?;
