@@ -30,7 +30,7 @@ use crate::inputs::ContentCache;
 use crate::laps::Laps;
 use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
-use crate::mirrors::{Heard, Mirrors, SharedMirror};
+use crate::mirrors::{Heard, Mirrors, SharedMirror, Standing};
 use crate::outbox::{self, Outbox};
 use crate::planning::blocking;
 use crate::poll_notes::PollNotes;
@@ -128,6 +128,8 @@ pub(crate) struct Source {
     lease: Lease,
     definition: SourceDefinition,
     mirror: Arc<SharedMirror>,
+    /// Tells the mirror which commit is in force.
+    standing: Standing,
     news: watch::Receiver<Heard>,
     /// When something woke the source last.
     woken: Option<Instant>,
@@ -181,6 +183,8 @@ impl Source {
         let definition = row.definition;
         let mirror = shared.mirrors.of(&definition.url, &definition.revision, definition.credential.as_deref());
         let news = mirror.news();
+        let standing = mirror.standing();
+        standing.at(row.applied_commit.as_ref());
         let mut conditions = row.conditions;
         if let Ok(remote) = mirror.remote() {
             conditions::transport(&mut conditions, &remote, &shared.clock.now_rfc3339());
@@ -190,6 +194,7 @@ impl Source {
             lease,
             definition,
             mirror,
+            standing,
             news,
             woken: None,
             applied: row.applied_commit,
@@ -223,6 +228,7 @@ impl Source {
         let before = (self.applied.clone(), self.refused.clone(), held(self));
         let conditions_before = self.conditions.clone();
         let result = self.look().await;
+        self.standing.at(self.applied.as_ref());
         if !matches!(result, Ok(Step::Unchanged)) {
             self.quiet_since = None;
         }
