@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fleet_model::OrgId;
 use fleet_runtime::CancellationToken;
-use fleet_store::{Store, Ts, record_polls};
+use fleet_store::{Lease, Store, StoreError, Ts, record_polls};
 use jiff::Timestamp;
 use tracing::debug;
 
@@ -41,17 +41,24 @@ impl PollNotes {
     }
 
     /// Writes notes down until `term` ends.
-    pub(crate) async fn write(&self, store: &Store, org: OrgId, term: CancellationToken) {
+    pub(crate) async fn write(&self, store: &Store, org: OrgId, lease: &Lease, term: CancellationToken) {
         loop {
             tokio::select! {
                 () = term.cancelled() => return,
                 () = tokio::time::sleep(PERIOD) => {}
             }
-            let Some((names, at)) = self.take() else { continue };
-            if let Err(error) = record_polls(store.pool(), org, &names, Ts::from(at)).await {
+            if let Err(error) = self.write_once(store, org, lease).await {
                 debug!(%error, "Cannot note when hosts answered");
             }
         }
+    }
+
+    async fn write_once(&self, store: &Store, org: OrgId, lease: &Lease) -> Result<(), StoreError> {
+        let Some((names, at)) = self.take() else { return Ok(()) };
+        let mut transaction = lease.begin(store).await?;
+        lease.fence(&mut transaction).await?;
+        record_polls(&mut transaction, org, &names, Ts::from(at)).await?;
+        transaction.commit().await.map_err(StoreError::from)
     }
 }
 

@@ -82,8 +82,8 @@ pub(crate) async fn work(
     tasks.spawn(async move { mirrors.tend(tidy).await });
     tasks.spawn(devices(Arc::clone(&shared), authority, lease.clone(), Arc::clone(&wakers), term.clone()));
     tasks.spawn(watch_progress(Arc::clone(&shared), lease.clone(), term.clone()));
-    let notes = (Arc::clone(&shared), term.clone());
-    tasks.spawn(async move { notes.0.polls.write(&notes.0.store, notes.0.config.org, notes.1).await });
+    let notes = (Arc::clone(&shared), lease.clone(), term.clone());
+    tasks.spawn(async move { notes.0.polls.write(&notes.0.store, notes.0.config.org, &notes.1, notes.2).await });
     tasks.spawn(outbox::run(Arc::clone(&shared), lease.clone(), term.clone()));
     let sources = sources(shared, lease, wakers, term.clone());
     tokio::pin!(sources);
