@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 
 use crate::building::{BuildFailure, Building};
 use crate::desired::{Desired, finding_in_file};
+use crate::errand::Errand;
 use crate::inputs::ContentCache;
 use crate::lint_config::LintConfigs;
 use crate::outbox::{ForgeConfig, LINT, PLAN, Topic, linted, put, sentence};
@@ -229,7 +230,8 @@ async fn preview(
         return Ok(Preview { diagnostics, plan: None });
     }
     let (source, only_in_force) = (definition.name.as_str(), true);
-    let building = Building { shared, source, report: &report, snapshot: &snapshot, mirror, only_in_force };
+    let errand = &Errand::default();
+    let building = Building { shared, source, report: &report, snapshot: &snapshot, mirror, errand, only_in_force };
     match building.run(&mut ContentCache::new()).await? {
         Err(findings) => {
             diagnostics.extend(findings);
