@@ -65,6 +65,24 @@ impl PollNotes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::planning::tests::{ORG, World};
+
+    #[tokio::test]
+    async fn a_former_holder_notes_no_polls() {
+        let world = World::new().await;
+        world.source("main").await;
+        let (notes, at) = (PollNotes::default(), |second| Timestamp::from_second(second).unwrap());
+        let noted =
+            || world.sql("select extract(epoch from last_polled_at)::bigint from desired.sources").trim().to_owned();
+        notes.add("main", at(10));
+        notes.write_once(&world.store, ORG, &world.lease).await.unwrap();
+        assert_eq!(noted(), "10");
+        world.sql("update leases set token = token + 1, holder = 'another'");
+        notes.add("main", at(20));
+        let refused = notes.write_once(&world.store, ORG, &world.lease).await;
+        assert!(matches!(refused, Err(StoreError::Fenced { .. })), "{refused:?}");
+        assert_eq!(noted(), "10");
+    }
 
     #[test]
     fn notes_are_taken_once_with_the_earliest_time() {
