@@ -2,7 +2,7 @@
 
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, OrgId};
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use crate::fleets::parse_digest;
 use crate::{StoreError, StoreResult, Ts};
@@ -52,7 +52,7 @@ pub struct SourceRow {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list_sources(pool: &PgPool, org: OrgId) -> StoreResult<Vec<SourceRow>> {
+pub async fn list_sources(executor: impl PgExecutor<'_>, org: OrgId) -> StoreResult<Vec<SourceRow>> {
     let rows = sqlx::query!(
         r#"select name, origin, url, credential, revision, path, observed_commit, applied_commit,
                   applied_at as "applied_at: Ts", last_polled_at as "last_polled_at: Ts",
@@ -61,7 +61,7 @@ pub async fn list_sources(pool: &PgPool, org: OrgId) -> StoreResult<Vec<SourceRo
            from desired.sources where org_id = $1 order by name"#,
         org.as_uuid(),
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     rows.into_iter()
         .map(|row| {

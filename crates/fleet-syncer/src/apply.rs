@@ -10,9 +10,9 @@ use fleet_store::{
     Channel, Lease, ManifestPlace, NewEvent, PgConnection, PlanRow, SourceDefinition, Store, StoreError, Ts, Verdict,
     clear_hold, count_tombstones, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions,
     list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, mark_leaving,
-    orphaned_sources, put_source, record_applied, record_commit, record_event, record_plan, record_verified,
-    remove_source, replace_fleets, replace_manifests, replace_taken, settle_input_values, source_origin,
-    source_suspension, stored_manifests, unsettled_sources,
+    orphaned_sources, put_source, record_applied, record_commit, record_event, record_judged_trust, record_plan,
+    record_verified, remove_source, replace_fleets, replace_manifests, replace_taken, settle_input_values,
+    source_origin, source_suspension, stored_manifests, unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -244,8 +244,9 @@ async fn apply_in(
     if of_kind(Kind::EnrollmentPolicy) {
         Channel::Enrollment.notify(connection, "").await?;
     }
-    if of_kind(Kind::SyncPolicy) || of_kind(Kind::ResourceSync) {
-        // What is held elsewhere may go ahead by now; a source rests while its ResourceSync leaves.
+    if [Kind::SyncPolicy, Kind::ResourceSync, Kind::Repository].into_iter().any(of_kind) {
+        // What is held elsewhere may go ahead by now, or lack a signature; a source rests while its ResourceSync leaves, and
+        // follows the Repository that another source defines.
         Channel::Sources.notify(connection, "").await?;
     }
     let manifests = changes.written.len() + changes.removed.len();
@@ -302,6 +303,9 @@ async fn apply_in(
     record_applied(connection, org, definition, commit, *lint_commit, at, objects.len(), conditions, diagnostics)
         .await?;
     record_verified(connection, org, source, commit).await?;
+    // The rules that a commit brings itself are not those that it is judged by, now or later.
+    let rules = trust::digest(trust::rules(connection, org, source).await?.trust());
+    record_judged_trust(connection, org, source, rules).await?;
     laps.lap("records");
     if !application.restores {
         clear_hold(connection, org, source).await?;

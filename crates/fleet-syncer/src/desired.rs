@@ -16,6 +16,7 @@ use fleet_store::{
     FleetRow, InputKind, InputValueRow, ManifestRow, PinnedInput, RevisionRow, SourceDefinition, TreeFile,
 };
 
+use crate::absent::Place;
 use crate::inputs::{InputProblem, InputReader, Inputs, ResolvedInput};
 use crate::repositories::Repositories;
 use crate::revisions::{RevisionKey, input_facts, stand_alone_owner};
@@ -46,6 +47,8 @@ pub(crate) struct Desired {
     /// Values of placeholders that nothing could be pinned for, and those for which nothing was when the look began.
     pub(crate) missing_values: Vec<InputValueRow>,
     pub(crate) missing_before: Vec<InputValueRow>,
+    /// Where those were looked for.
+    pub(crate) absent: Vec<Place>,
     /// Why secrets that are in use could not be read: what was pinned last stays.
     pub(crate) unreadable: BTreeSet<String>,
     /// Objects that wait for other repositories.
@@ -252,6 +255,7 @@ impl Desired {
                 for input in &inputs.pinned {
                     self.keep_tree(input);
                 }
+                self.absent.extend(inputs.absent);
                 self.missing_values.extend(inputs.missing.into_iter().map(|(provider, value, reason)| InputValueRow {
                     fleet: owner.to_owned(),
                     provider,
@@ -333,7 +337,11 @@ fn fleet_row(fleet: &Fleet, source: &str, revision: Option<String>, problem: Opt
     }
 }
 
-fn child_source(sync: &ResourceSync, repositories: &Repositories) -> Result<SourceDefinition, String> {
+/// The source that a ResourceSync brings in.
+///
+/// # Errors
+/// A sentence about its Repository.
+pub(crate) fn child_source(sync: &ResourceSync, repositories: &Repositories) -> Result<SourceDefinition, String> {
     let name = sync.metadata.name.clone().unwrap_or_default();
     let url = repositories.url(&sync.spec.repository, InputKind::Git)?.to_owned();
     Ok(SourceDefinition {
