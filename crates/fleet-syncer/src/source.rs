@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::absent::Absent;
 use crate::announced::Announcements;
 use crate::apply::{Application, Applied, ApplyError, Outcome, Writer, apply};
 use crate::building::{BuildFailure, Building};
@@ -25,6 +26,7 @@ use crate::conditions::{self, RefusalReason};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::desired::{self, Desired, finding_in_file};
+use crate::errand::Errand;
 use crate::guard::Rewritten;
 use crate::inputs::ContentCache;
 use crate::laps::Laps;
@@ -45,7 +47,9 @@ use crate::web::{WebFiles, file_url};
 const MAX_DIAGNOSTICS: usize = 500;
 
 mod behind;
+mod children;
 mod control;
+mod in_force;
 mod quarantine;
 use quarantine::Quarantine;
 mod trusted;
@@ -165,6 +169,12 @@ pub(crate) struct Source {
     uses_web: bool,
     /// So have secrets.
     uses_secrets: bool,
+    /// The rules that what is said of signatures was judged by.
+    judged_by: Option<Digest>,
+    /// Hosts that kept this look waiting.
+    errand: Errand,
+    /// Values of placeholders that stood for nothing when the source was planned last.
+    absent: Absent,
     /// What was heard of them last, by place and what is pinned of it.
     secret_marks: HashMap<(String, Digest), Result<Digest, String>>,
 }
@@ -217,6 +227,9 @@ impl Source {
             leaving: row.leaving,
             uses_web: false,
             uses_secrets: false,
+            judged_by: None,
+            errand: Errand::default(),
+            absent: Absent::default(),
             secret_marks: HashMap::new(),
         }
     }
@@ -294,6 +307,7 @@ impl Source {
             return;
         }
         let (shared, now) = (Arc::clone(&self.shared), self.shared.clock.now());
+        // It reads alone; a number of a former holder's is counted by that process, and nothing is written.
         let Ok(mut transaction) = shared.store.begin().await else { return };
         let name = &self.definition.name;
         if let Ok(true) = self.announcements.judge(&mut transaction, shared.config.org, name, now).await {
@@ -365,6 +379,7 @@ impl Source {
         let shared = Arc::clone(&self.shared);
         let mut laps = Laps::start();
         self.observed = None;
+        self.errand = Errand::default();
         let mut seen = None;
         if self.is_quiet() {
             let commit = self.observe().await?;
@@ -398,6 +413,7 @@ impl Source {
         // Back at the applied commit after a refused or held one: what is shown must be about this commit again.
         self.stale |= conditions::is_refused(&self.conditions) || conditions::is_held(&self.conditions);
         if self.applied.as_ref() == Some(&commit) && !self.stale && !self.outside_changed().await? {
+            self.judge_in_force(&commit).await?;
             self.note_poll(&commit).await?;
             return Ok(Step::Unchanged);
         }
@@ -458,10 +474,11 @@ impl Source {
             self.snapshot = Some(snapshot);
             return Ok(Err(Refusal { reason, diagnostics }));
         }
-        let (source, only_in_force) = (self.definition.name.as_str(), false);
+        let (source, only_in_force, errand) = (self.definition.name.as_str(), false, &self.errand);
         let building =
-            Building { shared: &shared, source, report: &report, snapshot: &snapshot, mirror, only_in_force };
+            Building { shared: &shared, source, report: &report, snapshot: &snapshot, mirror, errand, only_in_force };
         let built = building.run(&mut self.contents).await?;
+        shared.web.names(&self.definition.name, self.errand.files());
         laps.lap("build");
         match built {
             Err(findings) => {
@@ -514,10 +531,16 @@ impl Source {
         if !self.only_waits && source_has_problems(&mut transaction, org, name).await? {
             return Ok(true);
         }
-        if !input_values(&mut transaction, org, Some(name)).await?.is_empty() {
+        let missing = input_values(&mut transaction, org, Some(name)).await?;
+        if missing.iter().any(|row| row.reason.is_none())
+            || !missing.is_empty() && self.absent.is_old(shared.clock.now())
+        {
             return Ok(true);
         }
-        if used.is_empty() {
+        if self.children_moved(&mut transaction).await? {
+            return Ok(true);
+        }
+        if used.is_empty() && missing.is_empty() {
             self.quiet_since = Some(shared.clock.now());
             return Ok(false);
         }
@@ -538,11 +561,11 @@ impl Source {
             let credential = repositories.credential(&repository);
             let moved = match kind {
                 InputKind::Git => {
-                    let place = (url, credential);
-                    shared.dependencies.moved(&shared.git, &repository, place, &revision, &commit).await
+                    let (place, at) = ((url, credential), (revision.as_str(), commit.as_str()));
+                    shared.dependencies.moved(&shared.git, &repository, place, at, &self.errand).await
                 }
                 InputKind::Http => match file_url(url, &revision) {
-                    Ok(url) => shared.web.moved(&url, credential, &commit).await,
+                    Ok(url) => shared.web.moved((&url, credential), &commit, &self.errand).await,
                     Err(_) => true,
                 },
                 InputKind::Secret => continue,
@@ -551,7 +574,11 @@ impl Source {
                 return Ok(true);
             }
         }
-        Ok(false)
+        let appeared = !missing.is_empty() && self.absent.may_be_there(&shared, &self.errand, &repositories).await;
+        if !appeared {
+            shared.web.names(name, self.errand.files());
+        }
+        Ok(appeared)
     }
 
     async fn apply(
@@ -624,10 +651,12 @@ impl Source {
                 self.contents.retain(|_, content| used.contains(&Digest::of(content)));
                 self.snapshot = Some(snapshot);
                 self.applied = Some(commit);
+                self.judged_by = None;
                 self.conditions = after;
                 self.only_waits = desired.problems == 0;
                 self.uses_web = desired.uses_web();
                 self.uses_secrets = desired.uses_secrets();
+                self.absent = Absent::found(&desired.absent, shared.clock.now());
                 self.refused = None;
                 self.held = None;
                 self.stale = false;
