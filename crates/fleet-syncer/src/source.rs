@@ -307,7 +307,7 @@ impl Source {
             return;
         }
         let (shared, now) = (Arc::clone(&self.shared), self.shared.clock.now());
-        // It reads alone; a number of a former holder's is counted by that process, and nothing is written.
+        // Nothing is written: it reads when the last hint came, and counts in this process alone.
         let Ok(mut transaction) = shared.store.begin().await else { return };
         let name = &self.definition.name;
         if let Ok(true) = self.announcements.judge(&mut transaction, shared.config.org, name, now).await {
