@@ -9,9 +9,8 @@ use fleet_lint::{TreeReport, check_tree, codes, has_errors};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind};
 use fleet_runtime::Clock;
 use fleet_store::{
-    InputKind, Lease, NewEvent, Observation, PinnedInput, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict,
-    clear_hold, input_values, record_commit, record_event, record_observation, source_dependencies,
-    source_has_problems,
+    Lease, NewEvent, Observation, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, clear_hold,
+    record_commit, record_event, record_observation,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -36,20 +35,19 @@ use crate::mirrors::{Heard, Mirrors, SharedMirror, Standing};
 use crate::outbox::{self, Outbox};
 use crate::planning::blocking;
 use crate::poll_notes::PollNotes;
-use crate::repositories::Repositories;
 use crate::revisions::RevisionCache;
 use crate::secrets::Secrets;
 use crate::snapshot::{Mirror, Snapshot, is_about_the_commit};
 use crate::trust::Vouched;
-use crate::web::{WebFiles, file_url};
+use crate::web::WebFiles;
 
 /// The most findings that are kept of one commit.
 const MAX_DIAGNOSTICS: usize = 500;
 
 mod behind;
-mod children;
 mod control;
 mod in_force;
+mod outside;
 mod quarantine;
 use quarantine::Quarantine;
 mod trusted;
@@ -518,67 +516,6 @@ impl Source {
         let (store, org) = (&self.shared.store, self.shared.config.org);
         self.applied = fleet_store::applied_commit(store.pool(), org, &self.definition.name).await?;
         Ok(())
-    }
-
-    /// Whether another repository that this source's objects use has moved, or some object still waits for one.
-    async fn outside_changed(&mut self) -> Result<bool, StoreError> {
-        let (shared, org, name) = (Arc::clone(&self.shared), self.shared.config.org, self.definition.name.clone());
-        let name = name.as_str();
-        let mut transaction = shared.store.begin().await?;
-        let used = source_dependencies(&mut transaction, org, name).await?;
-        self.uses_web = used.iter().any(|input| input.kind == InputKind::Http);
-        self.uses_secrets = used.iter().any(|input| input.kind == InputKind::Secret);
-        if !self.only_waits && source_has_problems(&mut transaction, org, name).await? {
-            return Ok(true);
-        }
-        let missing = input_values(&mut transaction, org, Some(name)).await?;
-        if missing.iter().any(|row| row.reason.is_none())
-            || !missing.is_empty() && self.absent.is_old(shared.clock.now())
-        {
-            return Ok(true);
-        }
-        if self.children_moved(&mut transaction).await? {
-            return Ok(true);
-        }
-        if used.is_empty() && missing.is_empty() {
-            self.quiet_since = Some(shared.clock.now());
-            return Ok(false);
-        }
-        let local = shared.config.allow_local_repositories;
-        let repositories = Repositories::stored(&mut transaction, org, local, None).await?;
-        drop(transaction);
-        for PinnedInput { repository, revision, commit, kind, tree, .. } in used {
-            if kind == InputKind::Secret {
-                if self.secret_moved(&revision, tree).await {
-                    // Until it is applied: what was heard is not heard as news again.
-                    self.stale = true;
-                    return Ok(true);
-                }
-                continue;
-            }
-            // It was redefined or removed: find out what that means for the fleets.
-            let Ok(url) = repositories.url(&repository, kind) else { return Ok(true) };
-            let credential = repositories.credential(&repository);
-            let moved = match kind {
-                InputKind::Git => {
-                    let (place, at) = ((url, credential), (revision.as_str(), commit.as_str()));
-                    shared.dependencies.moved(&shared.git, &repository, place, at, &self.errand).await
-                }
-                InputKind::Http => match file_url(url, &revision) {
-                    Ok(url) => shared.web.moved((&url, credential), &commit, &self.errand).await,
-                    Err(_) => true,
-                },
-                InputKind::Secret => continue,
-            };
-            if moved {
-                return Ok(true);
-            }
-        }
-        let appeared = !missing.is_empty() && self.absent.may_be_there(&shared, &self.errand, &repositories).await;
-        if !appeared {
-            shared.web.names(name, self.errand.files());
-        }
-        Ok(appeared)
     }
 
     async fn apply(

@@ -173,7 +173,7 @@ fn a_source_follows_its_repository_when_another_source_moves_it() {
         repo.write("policies/enrollment.yaml", FILES[3].1);
         repo.commit(name);
     }
-    places.write("team.yaml", repository("team", &one.url()));
+    places.write("team.yaml", repository("team", &one.url())).write("spare.yaml", repository("spare", &one.url()));
     places.commit("places");
     let sync = |name: &str| {
         format!(
@@ -208,8 +208,8 @@ fn a_source_follows_its_repository_when_another_source_moves_it() {
     assert_eq!(there.sql("select url from desired.sources where name = 'team'"), other.url());
     assert_eq!(there.sql("select applied_commit from desired.sources where name = 'main'"), root);
     // One that leads nowhere any more changes nothing.
-    places.remove("team.yaml").write("README.md", "no places\n");
-    let commit = places.commit("no places");
+    places.remove("team.yaml");
+    let commit = places.commit("the team lies nowhere");
     eventually("the Repository to be gone", || {
         (there.sql("select applied_commit from desired.sources where name = 'places'") == commit).then_some(())
     });
