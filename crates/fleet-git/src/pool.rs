@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::error::{GitError, GitErrorKind};
 use crate::object_id::ObjectId;
 use crate::remote::Remote;
-use crate::wire::{Answer, Change, CommitSubject, FetchOutcome, History, Op, Request, TreeEntry};
+use crate::wire::{Answer, Change, CommitSubject, FetchOutcome, History, Known, Op, Request, TreeEntry};
 
 use fairness::Hosts;
 use process::{Received, Worker};
@@ -146,12 +146,27 @@ impl WorkerPool {
         base: Option<&CommitId>,
         seen: Option<&CommitId>,
     ) -> Result<FetchOutcome, GitError> {
+        self.fetch_known(mirror, remote, revision, Known { base, seen, others: &[] }).await
+    }
+
+    /// As [`WorkerPool::fetch`], for a mirror that several use.
+    ///
+    /// # Errors
+    /// Those of [`WorkerPool::fetch`].
+    pub async fn fetch_known(
+        &self,
+        mirror: &Path,
+        remote: &Remote,
+        revision: &str,
+        known: Known<'_>,
+    ) -> Result<FetchOutcome, GitError> {
         let op = Op::Fetch {
             mirror: mirror.to_owned(),
             remote: remote.clone(),
             revision: revision.to_owned(),
-            base: base.cloned(),
-            seen: seen.cloned(),
+            base: known.base.cloned(),
+            others: known.others.to_vec(),
+            seen: known.seen.cloned(),
             max_pack_bytes: self.inner.limits.pack,
         };
         let (answer, _) = self.call(op, format!("fetching {}", remote.display_url()), Received::default()).await?;

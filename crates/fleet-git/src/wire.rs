@@ -64,6 +64,18 @@ pub struct Change {
     pub kind: ChangeKind,
 }
 
+/// What the callers of a fetch know already.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Known<'a> {
+    /// The commit that the caller is at: what is fetched is compared with it.
+    pub base: Option<&'a CommitId>,
+    /// The commits that others are at who use the mirror. They are kept, and a mirror that has to be built anew asks the
+    /// host for those that no branch holds; at most 16 of them.
+    pub others: &'a [CommitId],
+    /// What the revision pointed at a moment ago: when the mirror holds it, the host is not asked again.
+    pub seen: Option<&'a CommitId>,
+}
+
 /// What a fetch found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchOutcome {
@@ -154,6 +166,8 @@ pub(crate) enum Op {
         remote: Remote,
         revision: String,
         base: Option<CommitId>,
+        /// What others know who use the mirror.
+        others: Vec<CommitId>,
         /// What the revision pointed at a moment ago: the host is not asked when the mirror holds it.
         seen: Option<CommitId>,
         max_pack_bytes: u64,

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use crate::error::GitError;
 use crate::frame::{Decoder, Frame, FrameKind};
-use crate::wire::{Answer, Op, Request};
+use crate::wire::{Answer, Known, Op, Request};
 
 use activity::Activity;
 use output::Output;
@@ -105,11 +105,13 @@ fn perform(request: Request, output: &Output) -> Result<Answer, GitError> {
             let commit = session::observe(&remote, &revision, timeouts, activity)?;
             Ok(Answer::Observed { commit })
         }),
-        Op::Fetch { mirror, remote, revision, base, seen, max_pack_bytes } => Activity::watched(output, |activity| {
-            let (base, seen) = (base.as_ref(), seen.as_ref());
-            let wanted = fetch::Wanted { remote: &remote, revision: &revision, base, seen, timeouts, max_pack_bytes };
-            fetch::fetch(&mirror, &wanted, activity).map(Answer::Fetched)
-        }),
+        Op::Fetch { mirror, remote, revision, base, others, seen, max_pack_bytes } => {
+            Activity::watched(output, |activity| {
+                let known = Known { base: base.as_ref(), others: &others, seen: seen.as_ref() };
+                let wanted = fetch::Wanted { remote: &remote, revision: &revision, known, timeouts, max_pack_bytes };
+                fetch::fetch(&mirror, &wanted, activity).map(Answer::Fetched)
+            })
+        }
         Op::ListTree { mirror, commit, path, max_entries } => {
             mirror::read(&mirror, |repo| tree::list(repo, &commit, &path, max_entries))
                 .map(|entries| Answer::Tree { entries })

@@ -74,3 +74,25 @@ pub async fn record_http_file(
     .await?;
     Ok(())
 }
+
+/// Removes what is known of files that are not among `named` and were not asked for since `asked_before`. Returns how many
+/// went.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget_http_files(
+    connection: &mut PgConnection,
+    org: OrgId,
+    named: &[String],
+    asked_before: Ts,
+) -> StoreResult<u64> {
+    let done = sqlx::query!(
+        "delete from desired.http_files where org_id = $1 and last_polled_at < $3 and url <> all($2)",
+        org.as_uuid(),
+        named,
+        asked_before as _,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}

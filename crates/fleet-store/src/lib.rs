@@ -64,7 +64,7 @@ pub use fleets::{
     record_dependency, replace_fleets, source_dependencies, source_has_problems,
 };
 pub use holds::{HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, decide_hold, lock_hold, record_hold};
-pub use http_files::{HttpFile, http_file, record_http_file};
+pub use http_files::{HttpFile, forget_http_files, http_file, record_http_file};
 pub use input_values::{InputValueRow, input_values, settle_input_values, want_input_values};
 pub use installation_key::installation_key;
 pub use inventory::{
@@ -80,8 +80,8 @@ pub use manifests::{
 pub use notify::{Channel, Listener};
 pub use object_owners::{ObjectOwner, owned_by_absent};
 pub use outbox::{
-    MAX_WAITING, Message, NewMessage, OpenRollout, ROLLOUT_CONTEXT, due_messages, message_done, message_failed,
-    open_rollouts, outbox_backlog, pending_messages, put_message, tidy_outbox,
+    MAX_WAITING, Message, NewMessage, OpenRollout, ROLLOUT_CONTEXT, drop_untold, due_messages, message_done,
+    message_failed, open_rollouts, outbox_backlog, pending_messages, put_message, tidy_outbox,
 };
 pub use plans::{KEEP_PLANS, PlanRow, record_plan};
 pub use progress::{
@@ -91,13 +91,13 @@ pub use signing_requests::{
     SignedRequest, has_revoked_certificate, insert_signed_request, is_certificate_revoked, lock_device_certificates,
     revoke_device_certificates,
 };
-pub use source_hints::{SourcePlace, announce_hints, last_hint, source_places};
+pub use source_hints::{SourcePlace, announce_hints, last_hint, replace_taken, source_places, taken_places};
 pub use source_pins::{SourcePins, record_pins, source_pins};
 pub use sources::{
     ORIGIN_CONFIG, Observation, SourceDefinition, SourcePosition, SourceRow, Verdict, applied_commit,
-    forget_positions_except, last_position, list_sources, lock_source, orphaned_sources, put_source, record_applied,
-    record_commit, record_observation, record_polls, record_verified, remove_source, source_defines_anything,
-    source_origin, unsettled_sources,
+    forget_positions_except, judged_trust, last_position, list_sources, lock_source, orphaned_sources, put_source,
+    record_applied, record_commit, record_judged_trust, record_observation, record_polls, record_verified,
+    remove_source, source_defines_anything, source_origin, unsettled_sources,
 };
 pub use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 pub use store::{ConnectOptions, Store};

@@ -153,9 +153,10 @@ pub async fn due_messages(
         MessageRow,
         "select source, url, commit_id, context, state, description, target_url, sequence, attempts
          from (select distinct on (source, context) * from outbox
-               where org_id = $1 and sent_at is null order by source, context, sequence) as first
-         where next_attempt_at <= $4 and starts_with(url, $2)
-           and not exists (select from unnest($3::text[]) as other (prefix) where starts_with(url, other.prefix))
+               where org_id = $1 and sent_at is null and starts_with(url, $2)
+                 and not exists (select from unnest($3::text[]) as other (prefix) where starts_with(url, other.prefix))
+               order by source, context, sequence) as first
+         where next_attempt_at <= $4
          order by sequence limit $5",
         org.as_uuid(),
         prefix,
@@ -240,6 +241,34 @@ pub async fn tidy_outbox(
                                 and s.applied_commit = o.commit_id))",
         org.as_uuid(),
         told_before as _,
+        written_before as _,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Removes what waits since before `written_before` for a forge that nobody tells anything: `forges` are the prefixes of those
+/// there are, with whether they are told. Returns how many went.
+///
+/// # Errors
+/// When the database fails.
+pub async fn drop_untold(
+    connection: &mut PgConnection,
+    org: OrgId,
+    forges: &[(String, bool)],
+    written_before: Ts,
+) -> StoreResult<u64> {
+    let prefixes: Vec<String> = forges.iter().map(|(prefix, _)| prefix.clone()).collect();
+    let told: Vec<bool> = forges.iter().map(|(_, told)| *told).collect();
+    let done = sqlx::query!(
+        "delete from outbox o
+         where o.org_id = $1 and o.sent_at is null and o.created_at < $4
+           and not coalesce((select f.told from unnest($2::text[], $3::bool[]) as f (prefix, told)
+                             where starts_with(o.url, f.prefix) order by length(f.prefix) desc limit 1), false)",
+        org.as_uuid(),
+        &prefixes,
+        &told,
         written_before as _,
     )
     .execute(connection)

@@ -1,9 +1,10 @@
 //! Sources: where manifests come from, how far each is, and what was found in its newest commit.
 
-use fleet_model::{CommitId, Condition, Diagnostic, OrgId};
+use fleet_model::{CommitId, Condition, Diagnostic, Digest, OrgId};
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
+use crate::fleets::parse_digest;
 use crate::{StoreError, StoreResult, Ts};
 
 /// Origin of a source that the service's configuration names.
@@ -51,7 +52,7 @@ pub struct SourceRow {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list_sources(pool: &PgPool, org: OrgId) -> StoreResult<Vec<SourceRow>> {
+pub async fn list_sources(executor: impl PgExecutor<'_>, org: OrgId) -> StoreResult<Vec<SourceRow>> {
     let rows = sqlx::query!(
         r#"select name, origin, url, credential, revision, path, observed_commit, applied_commit,
                   applied_at as "applied_at: Ts", last_polled_at as "last_polled_at: Ts",
@@ -60,7 +61,7 @@ pub async fn list_sources(pool: &PgPool, org: OrgId) -> StoreResult<Vec<SourceRo
            from desired.sources where org_id = $1 order by name"#,
         org.as_uuid(),
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     rows.into_iter()
         .map(|row| {
@@ -139,6 +140,7 @@ pub async fn remove_source(connection: &mut PgConnection, org: OrgId, name: &str
         "delete from tombstones where org_id = $1 and source = $2",
         "delete from desired.commits where org_id = $1 and source = $2",
         "delete from desired.plans where org_id = $1 and source = $2",
+        "delete from desired.takes_from where org_id = $1 and source = $2",
         "delete from source_positions where org_id = $1 and source = $2",
         "delete from source_pins where org_id = $1 and source = $2",
         "delete from object_owners where org_id = $1 and source = $2",
@@ -197,7 +199,7 @@ pub async fn record_observation(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn record_polls(pool: &PgPool, org: OrgId, names: &[String], at: Ts) -> StoreResult<()> {
+pub async fn record_polls(connection: &mut PgConnection, org: OrgId, names: &[String], at: Ts) -> StoreResult<()> {
     sqlx::query(
         "with due as (select name from desired.sources where org_id = $1 and name = any($2) for update skip locked)
          update desired.sources s set last_polled_at = greatest(s.last_polled_at, $3)
@@ -206,7 +208,7 @@ pub async fn record_polls(pool: &PgPool, org: OrgId, names: &[String], at: Ts) -
     .bind(org.as_uuid())
     .bind(names)
     .bind(at)
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(())
 }
@@ -227,6 +229,43 @@ pub async fn record_verified(
         org.as_uuid(),
         name,
         commit.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The digest of the rules that what is said about a source's signatures was judged by; `None` when that is not known.
+///
+/// # Errors
+/// When the database fails.
+pub async fn judged_trust(connection: &mut PgConnection, org: OrgId, name: &str) -> StoreResult<Option<Digest>> {
+    let found = sqlx::query_scalar!(
+        "select trust_digest from desired.sources where org_id = $1 and name = $2",
+        org.as_uuid(),
+        name,
+    )
+    .fetch_optional(connection)
+    .await?;
+    found.flatten().map(|raw| parse_digest(&raw, "sources.trust_digest")).transpose()
+}
+
+/// Writes that digest down.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record_judged_trust(
+    connection: &mut PgConnection,
+    org: OrgId,
+    name: &str,
+    rules: Digest,
+) -> StoreResult<()> {
+    sqlx::query!(
+        "update desired.sources set trust_digest = $3
+         where org_id = $1 and name = $2 and trust_digest is distinct from $3",
+        org.as_uuid(),
+        name,
+        rules.as_bytes().as_slice(),
     )
     .execute(connection)
     .await?;

@@ -36,6 +36,7 @@ static PROJECTIONS: [Projection; 2] = [
             "manifests",
             "plans",
             "sources",
+            "takes_from",
         ],
     },
     Projection {

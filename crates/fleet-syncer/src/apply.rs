@@ -7,12 +7,7 @@ use std::time::Duration;
 
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, OrgId};
 use fleet_store::{
-    Channel, Lease, ManifestPlace, NewEvent, ObjectOwner, PgConnection, PlanRow, SourceDefinition, Store, StoreError,
-    Ts, Verdict, clear_hold, count_tombstones, insert_blobs, insert_revision, insert_tree, known_blobs,
-    known_revisions, list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty,
-    mark_leaving, orphaned_sources, owned_by_absent, put_source, record_applied, record_commit, record_event,
-    record_plan, record_verified, remove_source, replace_fleets, replace_manifests, settle_input_values, source_origin,
-    source_suspension, stored_manifests, unsettled_sources,
+    Channel, Lease, ManifestPlace, NewEvent, ObjectOwner, PgConnection, PlanRow, SourceDefinition, Store, StoreError, Ts, Verdict, clear_hold, count_tombstones, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, mark_leaving, orphaned_sources, owned_by_absent, put_source, record_applied, record_commit, record_event, record_judged_trust, record_plan, record_verified, remove_source, replace_fleets, replace_manifests, replace_taken, settle_input_values, source_origin, source_suspension, stored_manifests, unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -223,6 +218,7 @@ async fn apply_in(
     let grace = grace(&trust::rules(connection, org, source).await?, writer.deletion_grace, writer.now);
     let changes = replace_manifests(connection, org, source, commit, stored, &desired.manifests, grace).await?;
     replace_fleets(connection, org, source, &before, &desired.fleets).await?;
+    replace_taken(connection, org, source, &desired.takes).await?;
     if settle_input_values(connection, org, &desired.missing_before, &desired.missing_values).await? {
         // Devices that wait for a value hear what became of it.
         Channel::Enrollment.notify(connection, "").await?;
@@ -256,8 +252,9 @@ async fn apply_in(
     if of_kind(Kind::EnrollmentPolicy) {
         Channel::Enrollment.notify(connection, "").await?;
     }
-    if of_kind(Kind::SyncPolicy) || of_kind(Kind::ResourceSync) {
-        // What is held elsewhere may go ahead by now; a source rests while its ResourceSync leaves.
+    if [Kind::SyncPolicy, Kind::ResourceSync, Kind::Repository].into_iter().any(of_kind) {
+        // What is held elsewhere may go ahead by now, or lack a signature; a source rests while its ResourceSync leaves, and
+        // follows the Repository that another source defines.
         Channel::Sources.notify(connection, "").await?;
     }
     let manifests = changes.written.len() + changes.removed.len();
@@ -315,6 +312,9 @@ async fn apply_in(
         .await?;
     note_pins(connection, org, source, desired).await?;
     record_verified(connection, org, source, commit).await?;
+    // The rules that a commit brings itself are not those that it is judged by, now or later.
+    let rules = trust::digest(trust::rules(connection, org, source).await?.trust());
+    record_judged_trust(connection, org, source, rules).await?;
     laps.lap("records");
     if !application.restores {
         clear_hold(connection, org, source).await?;

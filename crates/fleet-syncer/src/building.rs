@@ -9,6 +9,7 @@ use fleet_model::Diagnostic;
 use fleet_store::StoreError;
 
 use crate::desired::{self, BuildError, Desired};
+use crate::errand::Errand;
 use crate::inputs::{ContentCache, InputReader};
 use crate::pins::LastPins;
 use crate::repositories::Repositories;
@@ -36,6 +37,8 @@ pub(crate) struct Building<'a> {
     pub(crate) report: &'a TreeReport,
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) mirror: Mirror<'a>,
+    /// Hosts that kept this look waiting.
+    pub(crate) errand: &'a Errand,
     /// Nothing is read from elsewhere, see [`InputReader::only_in_force`].
     pub(crate) only_in_force: bool,
 }
@@ -90,6 +93,7 @@ impl Building<'_> {
             repositories: &repositories,
             subjects: &subjects,
             last: &last,
+            errand: self.errand,
             contents,
             only_in_force: self.only_in_force,
             restored,

@@ -246,6 +246,15 @@ pub(crate) fn is_verified(conditions: &[Condition]) -> bool {
     is(conditions, "Verified", ConditionStatus::True)
 }
 
+/// Said of a commit in force that lacks signatures by rules that are newer.
+pub(crate) const STAYS: &str = "was applied before the rules of now and stays in force";
+
+/// Whether what the conditions tell of missing signatures is about the commit in force.
+pub(crate) fn is_unverified_in_force(conditions: &[Condition]) -> bool {
+    let tells = |condition: &Condition| condition.kind == "Verified" && condition.status == ConditionStatus::False;
+    conditions.iter().any(|condition| tells(condition) && condition.message.contains(STAYS))
+}
+
 /// Whether the conditions tell of a commit that waits for a person.
 pub(crate) fn is_held(conditions: &[Condition]) -> bool {
     is(conditions, "Held", ConditionStatus::True)

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use fleet_git::{GitError, WorkerPool};
+use fleet_git::{GitError, GitErrorKind, WorkerPool};
 use fleet_model::CommitId;
 use fleet_store::{DependencySeen, Store, Ts, record_dependency};
 use tracing::{info, warn};
 
 use crate::config::SyncerConfig;
+use crate::errand::{Errand, origin};
 use crate::mirrors::Mirrors;
+use crate::term::Term;
 
 /// How old what is pinned may be: sources that change together ask once.
 const FRESH: Duration = Duration::from_secs(2);
@@ -36,6 +38,8 @@ pub(crate) struct Dependencies {
     mirrors: Arc<Mirrors>,
     /// When something woke one of the sources last.
     woken: std::sync::Mutex<Option<Instant>>,
+    /// Notes are written under it.
+    pub(crate) term: Term,
 }
 
 impl Dependencies {
@@ -45,7 +49,7 @@ impl Dependencies {
         clock: Arc<dyn fleet_runtime::Clock>,
         mirrors: Arc<Mirrors>,
     ) -> Self {
-        Self { config, store, clock, mirrors, woken: std::sync::Mutex::default() }
+        Self { config, store, clock, mirrors, woken: std::sync::Mutex::default(), term: Term::default() }
     }
 
     /// Something woke a source then: what was seen of other repositories before does not count.
@@ -57,7 +61,8 @@ impl Dependencies {
         *self.woken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The commit that a revision stands for now, fetched. When the host is away the one pinned last.
+    /// The commit that a revision stands for now, fetched. When the host is away, or was silent in this look, the one
+    /// pinned last.
     ///
     /// # Errors
     /// When the host is away and nothing was pinned before.
@@ -65,17 +70,24 @@ impl Dependencies {
         &self,
         git: &WorkerPool,
         repository: &str,
-        url: &str,
-        credential: Option<&str>,
+        (url, credential): (&str, Option<&str>),
         revision: &str,
+        errand: &Errand,
     ) -> Result<Pinned, GitError> {
         let mirror = self.mirrors.of(url, revision, credential);
         mirror.in_use_for(READING);
         let wanted = mirror.no_older_than(FRESH, self.woken_at());
-        let fetched = match mirror.observe(git, wanted).await {
-            Ok(_) => mirror.fetch(git, None, wanted).await,
-            Err(error) => Err(error),
+        let (host, began) = (origin(url, credential), Instant::now());
+        let fetched = match errand.silent(&host) {
+            Some(error) => Err(GitError::new(GitErrorKind::HostUnreachable, error)),
+            None => match mirror.observe(git, wanted).await {
+                Ok(_) => mirror.fetch(git, None, wanted).await,
+                Err(error) => Err(error),
+            },
         };
+        if let Err(error) = &fetched {
+            errand.note(&host, began, &error.message);
+        }
         let result = match fetched {
             Ok(outcome) => Ok(outcome.commit),
             Err(error) => {
@@ -117,14 +129,13 @@ impl Dependencies {
         git: &WorkerPool,
         repository: &str,
         (url, credential): (&str, Option<&str>),
-        revision: &str,
-        commit: &str,
+        (revision, commit): (&str, &str),
+        errand: &Errand,
     ) -> bool {
         if revision == commit {
             return false;
         }
-        let mirror = self.mirrors.of(url, revision, credential);
-        match mirror.observe(git, mirror.poll(self.woken_at())).await {
+        match self.observe(git, (url, credential), revision, errand).await {
             Ok(now) if now.as_str() == commit => false,
             Ok(now) => {
                 info!(repository, revision, commit = %now, "A repository that manifests refer to has moved");
@@ -137,12 +148,46 @@ impl Dependencies {
         }
     }
 
+    /// What a revision stands for now: a commit, or nothing. `None` when the host is away.
+    pub(crate) async fn stands_for(
+        &self,
+        git: &WorkerPool,
+        place: (&str, Option<&str>),
+        revision: &str,
+        errand: &Errand,
+    ) -> Option<Option<String>> {
+        match self.observe(git, place, revision, errand).await {
+            Ok(commit) => Some(Some(commit.to_string())),
+            Err(error) if error.kind == GitErrorKind::RefMissing => Some(None),
+            Err(_) => None,
+        }
+    }
+
+    async fn observe(
+        &self,
+        git: &WorkerPool,
+        (url, credential): (&str, Option<&str>),
+        revision: &str,
+        errand: &Errand,
+    ) -> Result<CommitId, GitError> {
+        let host = origin(url, credential);
+        if let Some(error) = errand.silent(&host) {
+            return Err(GitError::new(GitErrorKind::HostUnreachable, error));
+        }
+        let (mirror, began) = (self.mirrors.of(url, revision, credential), Instant::now());
+        let result = mirror.observe(git, mirror.poll(self.woken_at())).await;
+        if let Err(error) = &result {
+            errand.note(&host, began, &error.message);
+        }
+        result
+    }
+
     async fn note(&self, repository: &str, revision: &str, url: &str, outcome: Result<String, String>) {
         let outcome = outcome.as_deref().map_err(String::as_str);
         let seen = DependencySeen { repository, revision, url, outcome };
         let at = Ts::from(self.clock.now());
         let written = async {
-            let mut transaction = self.store.begin().await?;
+            let mut transaction = self.term.begin(&self.store).await?;
             record_dependency(&mut transaction, self.config.org, &seen, at).await?;
             transaction.commit().await.map_err(fleet_store::StoreError::from)
         };

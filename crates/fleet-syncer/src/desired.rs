@@ -6,13 +6,17 @@ use std::sync::Arc;
 use fleet_git::GitError;
 use fleet_lint::codes::{self, Code};
 use fleet_lint::{PlacedManifest, TreeReport};
-use fleet_model::{DeviceSpec, Diagnostic, Digest, Fleet, Kind, LabelSelector, Labels, Manifest, ResourceSync};
+use fleet_model::{
+    ConfigProvider, ConfigSource, DeviceSpec, Diagnostic, Digest, Fleet, Kind, LabelSelector, Labels, Manifest,
+    ResourceSync, SELF_REPOSITORY,
+};
 use fleet_render::plan::Revision;
 use fleet_render::{PinnedInputs, Prepared, canonical};
 use fleet_store::{
     FleetRow, InputKind, InputValueRow, ManifestRow, PinnedInput, RevisionRow, SourceDefinition, TreeFile,
 };
 
+use crate::absent::Place;
 use crate::inputs::{InputProblem, InputReader, Inputs, ResolvedInput};
 use crate::repositories::Repositories;
 use crate::revisions::{RevisionKey, input_facts, stand_alone_owner};
@@ -38,9 +42,13 @@ pub(crate) struct Desired {
     pub(crate) blobs: BTreeMap<Digest, Arc<[u8]>>,
     /// Sources that ResourceSyncs bring in.
     pub(crate) child_sources: Vec<SourceDefinition>,
+    /// What it takes content from: names of Repositories and revisions, `HEAD` for any.
+    pub(crate) takes: BTreeSet<(String, String)>,
     /// Values of placeholders that nothing could be pinned for, and those for which nothing was when the look began.
     pub(crate) missing_values: Vec<InputValueRow>,
     pub(crate) missing_before: Vec<InputValueRow>,
+    /// Where those were looked for.
+    pub(crate) absent: Vec<Place>,
     /// Why secrets that are in use could not be read: what was pinned last stays.
     pub(crate) unreadable: BTreeSet<String>,
     /// Objects that wait for other repositories.
@@ -115,6 +123,7 @@ pub(crate) async fn build(
     let commit = reader.snapshot.commit.to_string();
     for placed in &report.manifests {
         let mut row = manifest_row(placed);
+        desired.takes.extend(taken_from(placed.manifest()));
         let waits = placed.parsed().waits.as_ref();
         if let Some(waits) = waits {
             desired.waiting += 1;
@@ -259,6 +268,7 @@ impl Desired {
                 for input in &inputs.pinned {
                     self.keep_tree(input);
                 }
+                self.absent.extend(inputs.absent);
                 self.missing_values.extend(inputs.missing.into_iter().map(|(provider, value, reason)| InputValueRow {
                     fleet: owner.to_owned(),
                     provider,
@@ -292,6 +302,29 @@ impl Desired {
     }
 }
 
+/// The Repositories that a manifest takes content from, with the revisions. Which ones placeholders lead to is known for each
+/// device alone: those count as any.
+fn taken_from(manifest: &Manifest) -> Vec<(String, String)> {
+    let spec = match manifest {
+        Manifest::Fleet(fleet) => Some(&fleet.spec.template.spec),
+        Manifest::Device(device) => device.spec.as_ref(),
+        Manifest::Repository(_)
+        | Manifest::ResourceSync(_)
+        | Manifest::EnrollmentPolicy(_)
+        | Manifest::SyncPolicy(_) => None,
+    };
+    let taken = |provider: &ConfigProvider| match &provider.source {
+        ConfigSource::GitRef(git_ref) if git_ref.repository != SELF_REPOSITORY => {
+            let revision = git_ref.target_revision.clone().filter(|name| !name.is_empty() && !name.contains("{{"));
+            Some((git_ref.repository.clone(), revision.unwrap_or_else(|| "HEAD".to_owned())))
+        }
+        ConfigSource::GitRef(_) | ConfigSource::HttpRef(_) | ConfigSource::SecretRef(_) | ConfigSource::Inline(_) => {
+            None
+        }
+    };
+    spec.into_iter().flat_map(|spec| spec.config.iter().flatten()).filter_map(taken).collect()
+}
+
 fn manifest_row(placed: &PlacedManifest) -> ManifestRow {
     let parsed = placed.parsed();
     ManifestRow {
@@ -317,7 +350,11 @@ fn fleet_row(fleet: &Fleet, source: &str, revision: Option<String>, problem: Opt
     }
 }
 
-fn child_source(sync: &ResourceSync, repositories: &Repositories) -> Result<SourceDefinition, String> {
+/// The source that a ResourceSync brings in.
+///
+/// # Errors
+/// A sentence about its Repository.
+pub(crate) fn child_source(sync: &ResourceSync, repositories: &Repositories) -> Result<SourceDefinition, String> {
     let name = sync.metadata.name.clone().unwrap_or_default();
     let url = repositories.url(&sync.spec.repository, InputKind::Git)?.to_owned();
     Ok(SourceDefinition {

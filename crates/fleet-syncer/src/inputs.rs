@@ -13,7 +13,9 @@ use fleet_render::{InputValue, PinnedFile, PinnedTree, literal_prefix, tree_dige
 use fleet_store::{InputKind, PinnedInput};
 use tracing::warn;
 
+use crate::absent::Place;
 use crate::dependencies::{Dependencies, Pinned};
+use crate::errand::Errand;
 use crate::pins::{Asked, LastPins};
 use crate::repositories::Repositories;
 use crate::restored::PositionPins;
@@ -48,6 +50,8 @@ pub(crate) struct Inputs {
     pub(crate) pinned: Vec<ResolvedInput>,
     /// What is not, because its value of a placeholder stands for nothing: provider, value and reason.
     pub(crate) missing: Vec<(String, String, String)>,
+    /// Where that was looked for.
+    pub(crate) absent: Vec<Place>,
 }
 
 /// Why a provider cannot be pinned.
@@ -84,6 +88,8 @@ pub(crate) struct InputReader<'a> {
     pub(crate) subjects: &'a Subjects,
     /// What is in force: used while a host is away.
     pub(crate) last: &'a LastPins,
+    /// Hosts that kept this look waiting.
+    pub(crate) errand: &'a Errand,
     /// Contents that were read before; grows.
     pub(crate) contents: &'a mut ContentCache,
     /// Nothing is read from elsewhere: what is in force has to do. So it is for commits that may be a stranger's.
@@ -117,14 +123,17 @@ impl InputReader<'_> {
             };
             let values = self.subjects.values(provider, &value, fleet.flatten());
             for value in values.map_err(|reason| (index, InputProblem::Elsewhere(reason)))? {
-                match self.resolve_one(provider, &InputValue::apply(&provider.source, &value)).await {
+                let source = InputValue::apply(&provider.source, &value);
+                match self.resolve_one(provider, &source).await {
                     Ok(Some(mut pinned)) => {
                         pinned.record.value = Some(value);
                         inputs.pinned.push(pinned);
                     }
                     Ok(None) => {}
                     // Only the devices with this value are concerned.
-                    Err(InputProblem::Elsewhere(reason) | InputProblem::Away(reason)) => {
+                    Err(problem @ (InputProblem::Elsewhere(_) | InputProblem::Away(_))) => {
+                        inputs.absent.extend(self.absent(&source, &problem));
+                        let (InputProblem::Elsewhere(reason) | InputProblem::Away(reason)) = problem else { continue };
                         inputs.missing.push((provider.name.clone(), value, reason));
                     }
                     Err(problem @ (InputProblem::Commit(_) | InputProblem::Retry(_))) => return Err((index, problem)),
@@ -132,6 +141,19 @@ impl InputReader<'_> {
             }
         }
         Ok(inputs)
+    }
+
+    /// What is watched of a place where nothing could be pinned.
+    fn absent(&self, source: &ConfigSource, problem: &InputProblem) -> Option<Place> {
+        let is_wrong = matches!(problem, InputProblem::Elsewhere(_));
+        let ConfigSource::GitRef(git_ref) = source else {
+            // What a web server or a secret gives is not usable: that does not change by being there.
+            return Place::of(source, None).filter(|_| !is_wrong);
+        };
+        let key = (git_ref.repository.clone(), git_ref.target_revision.clone().unwrap_or_default());
+        let pinned = self.pinned.get(&key).and_then(|pinned| pinned.as_ref().ok());
+        // Where the commit is not at fault it is tried again.
+        Place::of(source, pinned.filter(|_| is_wrong).map(|pinned| pinned.commit.to_string()))
     }
 
     /// Pins one provider; nothing of an inline one. While its place is away, what was pinned last stays.
@@ -226,8 +248,8 @@ impl InputReader<'_> {
         let credential = self.repositories.credential(&git_ref.repository).map(str::to_owned);
         let key = (git_ref.repository.clone(), revision.clone());
         if !self.pinned.contains_key(&key) {
-            let pinned =
-                self.dependencies.pin(self.git, &git_ref.repository, &url, credential.as_deref(), &revision).await;
+            let place = (url.as_str(), credential.as_deref());
+            let pinned = self.dependencies.pin(self.git, &git_ref.repository, place, &revision, self.errand).await;
             let pinned = pinned.map_err(|error| format!("Repository {} at {revision}: {error}", git_ref.repository));
             self.pinned.insert(key.clone(), pinned);
         }
@@ -314,7 +336,7 @@ impl InputReader<'_> {
         let url = file_url(base, suffix).map_err(|reason| elsewhere(about(reason)))?;
         let WebFile { content, digest } = self
             .web
-            .get(&url, self.repositories.credential(repository))
+            .get(&url, self.repositories.credential(repository), self.errand)
             .await
             .map_err(|reason| InputProblem::Away(about(reason)))?;
         let file = PinnedFile { path: "content".to_owned(), mode: 0o644, content, seal: None };
@@ -340,7 +362,7 @@ impl InputReader<'_> {
         secret: &SecretRef,
         place: &str,
     ) -> Result<ResolvedInput, InputProblem> {
-        let read = self.secrets.get(&secret.namespace, &secret.name, secrets::FRESH).await;
+        let read = self.secrets.get(&secret.namespace, &secret.name, secrets::FRESH, self.errand).await;
         let tree = read.map_err(|unread| match unread {
             Unread::Refused(reason) => InputProblem::Elsewhere(reason),
             Unread::Away(reason) => InputProblem::Away(reason),

@@ -4,6 +4,7 @@
 //! one for devices. Every pass looks at the whole truth and can be run twice; wake-ups only save time.
 #![forbid(unsafe_code)]
 
+mod absent;
 mod announced;
 mod apply;
 mod building;
@@ -13,6 +14,7 @@ mod credentials;
 mod dependencies;
 mod desired;
 mod enroll;
+mod errand;
 mod guard;
 mod hold;
 mod inputs;
@@ -35,6 +37,7 @@ mod revisions;
 mod secrets;
 mod snapshot;
 mod source;
+mod term;
 mod tombstones;
 mod trust;
 mod values;

@@ -7,14 +7,15 @@
 
 mod bring;
 mod disk;
+mod pulls;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use fleet_git::{FetchOutcome, GitError, Remote, WorkerPool};
+use fleet_git::{FetchOutcome, GitError, Known, Remote, WorkerPool};
 use fleet_model::{CommitId, Digest};
 use fleet_runtime::{Backoff, Clock as _, SystemClock};
 use tokio::sync::{Mutex, Notify, watch};
@@ -50,13 +51,14 @@ pub(crate) struct Mirrors {
     config: Arc<SyncerConfig>,
     metrics: SyncerMetrics,
     known: StdMutex<HashMap<Key, Arc<SharedMirror>>>,
+    pulls: StdMutex<pulls::Wanted>,
     /// Something was fetched, or the sources are known: have a look at the disk.
     chores: Arc<Notify>,
 }
 
 impl Mirrors {
     pub(crate) fn new(config: Arc<SyncerConfig>, metrics: SyncerMetrics) -> Self {
-        Self { config, metrics, known: StdMutex::default(), chores: Arc::default() }
+        Self { config, metrics, known: StdMutex::default(), pulls: StdMutex::default(), chores: Arc::default() }
     }
 
     /// The mirror of a repository at a revision. Whoever keeps it keeps it from being removed as unused.
@@ -67,11 +69,21 @@ impl Mirrors {
             None => self.config.credential_prefix(url),
         };
         let key = Key { url: normal(url), revision: revision.to_owned(), credential: by };
+        let path = self.config.mirrors.join(key.directory_name());
+        self.at(key, path, (url, revision, credential))
+    }
+
+    fn at(
+        &self,
+        key: Key,
+        path: PathBuf,
+        (url, revision, credential): (&str, &str, Option<&str>),
+    ) -> Arc<SharedMirror> {
         let mut known = lock(&self.known);
-        let mirror = known.entry(key).or_insert_with_key(|key| {
+        let mirror = known.entry(key).or_insert_with(|| {
             let cap = LONGEST_PAUSE.max(self.config.poll_interval);
             Arc::new(SharedMirror {
-                path: self.config.mirrors.join(key.directory_name()),
+                path,
                 config: Arc::clone(&self.config),
                 url: url.to_owned(),
                 credential: credential.map(str::to_owned),
@@ -85,6 +97,7 @@ impl Mirrors {
                 users: AtomicUsize::default(),
                 usage: StdMutex::new(Usage { used: now(), wanted: Instant::now(), busy_until: None }),
                 fetched: StdMutex::default(),
+                standings: StdMutex::default(),
                 metrics: self.metrics.clone(),
                 chores: Arc::clone(&self.chores),
             })
@@ -232,8 +245,32 @@ pub(crate) struct SharedMirror {
     usage: StdMutex<Usage>,
     /// What was fetched last.
     fetched: StdMutex<Option<CommitId>>,
+    /// The commits that those are at who share it, each by a number of its own.
+    standings: StdMutex<(u64, BTreeMap<u64, CommitId>)>,
     metrics: SyncerMetrics,
     chores: Arc<Notify>,
+}
+
+/// Tells a mirror which commit one of those is at who share it, until dropped.
+#[derive(Debug)]
+pub(crate) struct Standing(Arc<SharedMirror>, u64);
+
+impl Standing {
+    /// It is at this commit now.
+    pub(crate) fn at(&self, commit: Option<&CommitId>) {
+        let mut standings = lock(&self.0.standings);
+        match commit {
+            Some(commit) if standings.1.get(&self.1) == Some(commit) => {}
+            Some(commit) => drop(standings.1.insert(self.1, commit.clone())),
+            None => drop(standings.1.remove(&self.1)),
+        }
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.at(None);
+    }
 }
 
 /// Keeps a mirror from being evicted, until dropped.
@@ -343,8 +380,10 @@ impl SharedMirror {
             return Err(error);
         }
         let seen = self.heard.borrow().commit.clone();
+        let others = self.others(base);
+        let known = Known { base, others: &others, seen: seen.as_ref() };
         let result = match self.remote() {
-            Ok(remote) => git.fetch_seen(&self.path, &remote, &self.revision, base, seen.as_ref()).await,
+            Ok(remote) => git.fetch_known(&self.path, &remote, &self.revision, known).await,
             Err(error) => Err(error),
         };
         lock(&self.fetching_gate).note(began, Instant::now(), result.as_ref().err());
@@ -357,6 +396,22 @@ impl SharedMirror {
         lock(&self.usage).used = now();
         self.chores.notify_one();
         result
+    }
+
+    /// Somebody who shares the mirror, and says which commit it is at.
+    pub(crate) fn standing(self: &Arc<Self>) -> Standing {
+        let mut standings = lock(&self.standings);
+        standings.0 += 1;
+        Standing(Arc::clone(self), standings.0)
+    }
+
+    /// The commits that others are at than somebody who is at `base`.
+    fn others(&self, base: Option<&CommitId>) -> Vec<CommitId> {
+        let standings = lock(&self.standings);
+        let mut others: Vec<CommitId> = standings.1.values().filter(|at| base != Some(at)).cloned().collect();
+        others.sort_unstable();
+        others.dedup();
+        others
     }
 
     /// What was fetched last, since the service started.

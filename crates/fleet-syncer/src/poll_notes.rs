@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fleet_model::OrgId;
 use fleet_runtime::CancellationToken;
-use fleet_store::{Store, Ts, record_polls};
+use fleet_store::{Lease, Store, StoreError, Ts, record_polls};
 use jiff::Timestamp;
 use tracing::debug;
 
@@ -41,23 +41,48 @@ impl PollNotes {
     }
 
     /// Writes notes down until `term` ends.
-    pub(crate) async fn write(&self, store: &Store, org: OrgId, term: CancellationToken) {
+    pub(crate) async fn write(&self, store: &Store, org: OrgId, lease: &Lease, term: CancellationToken) {
         loop {
             tokio::select! {
                 () = term.cancelled() => return,
                 () = tokio::time::sleep(PERIOD) => {}
             }
-            let Some((names, at)) = self.take() else { continue };
-            if let Err(error) = record_polls(store.pool(), org, &names, Ts::from(at)).await {
+            if let Err(error) = self.write_once(store, org, lease).await {
                 debug!(%error, "Cannot note when hosts answered");
             }
         }
+    }
+
+    async fn write_once(&self, store: &Store, org: OrgId, lease: &Lease) -> Result<(), StoreError> {
+        let Some((names, at)) = self.take() else { return Ok(()) };
+        let mut transaction = lease.begin(store).await?;
+        lease.fence(&mut transaction).await?;
+        record_polls(&mut transaction, org, &names, Ts::from(at)).await?;
+        transaction.commit().await.map_err(StoreError::from)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::planning::tests::{ORG, World};
+
+    #[tokio::test]
+    async fn a_former_holder_notes_no_polls() {
+        let world = World::new().await;
+        world.source("main").await;
+        let (notes, at) = (PollNotes::default(), |second| Timestamp::from_second(second).unwrap());
+        let noted =
+            || world.sql("select extract(epoch from last_polled_at)::bigint from desired.sources").trim().to_owned();
+        notes.add("main", at(10));
+        notes.write_once(&world.store, ORG, &world.lease).await.unwrap();
+        assert_eq!(noted(), "10");
+        world.sql("update leases set token = token + 1, holder = 'another'");
+        notes.add("main", at(20));
+        let refused = notes.write_once(&world.store, ORG, &world.lease).await;
+        assert!(matches!(refused, Err(StoreError::Fenced { .. })), "{refused:?}");
+        assert_eq!(noted(), "10");
+    }
 
     #[test]
     fn notes_are_taken_once_with_the_earliest_time() {

@@ -5,14 +5,13 @@
 //! revisions are read that are in force already; references to secrets stay references.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleet_forge::{ForgeError, ForgeErrorKind, Pull, StatusState, comment_mark};
 use fleet_git::GitError;
 use fleet_lint::{check_tree, codes, has_errors};
-use fleet_model::{CommitId, Diagnostic, Digest, Kind};
+use fleet_model::{CommitId, Diagnostic, Kind};
 use fleet_render::plan::Plan;
 use fleet_runtime::{CancellationToken, ErrorChain};
 use fleet_store::{
@@ -23,6 +22,7 @@ use tracing::{debug, info, warn};
 
 use crate::building::{BuildFailure, Building};
 use crate::desired::{Desired, finding_in_file};
+use crate::errand::Errand;
 use crate::inputs::ContentCache;
 use crate::lint_config::LintConfigs;
 use crate::outbox::{ForgeConfig, LINT, PLAN, Topic, linted, put, sentence};
@@ -103,7 +103,8 @@ pub(crate) async fn follow(shared: Arc<Shared>, lease: Lease, config: ForgeConfi
 async fn pass(shared: &Shared, lease: &Lease, config: &ForgeConfig, told: &mut Told) -> Result<(), PullError> {
     let rows = list_sources(shared.store.pool(), shared.config.org).await?;
     let mut open = HashSet::new();
-    for row in rows {
+    let mut with_pulls = Vec::new();
+    for row in &rows {
         let definition = &row.definition;
         let is_ours =
             shared.outbox.nearest(&definition.url).is_some_and(|near| Arc::ptr_eq(&near.forge, &config.forge));
@@ -117,12 +118,16 @@ async fn pass(shared: &Shared, lease: &Lease, config: &ForgeConfig, told: &mut T
             Ok(pulls) => pulls,
             Err(error) if error.kind.concerns_the_host() => return Err(error.into()),
             Err(error) => {
+                with_pulls.push(definition);
                 // What was told of its pull requests stays known.
                 open.extend(told.keys().filter(|(source, _)| *source == definition.name).cloned());
                 info!(source = definition.name, %error, "Cannot list pull requests; trying again later");
                 continue;
             }
         };
+        if !pulls.is_empty() {
+            with_pulls.push(definition);
+        }
         for pull in pulls.into_iter().take(MAX_PULLS) {
             let key = (definition.name.clone(), pull.number);
             open.insert(key.clone());
@@ -132,7 +137,7 @@ async fn pass(shared: &Shared, lease: &Lease, config: &ForgeConfig, told: &mut T
             if is_known || told.get(&key) == Some(&pair) {
                 continue;
             }
-            let one = one(shared, lease, config, &row, &pull, &applied);
+            let one = one(shared, lease, config, row, &pull, &applied);
             match tokio::time::timeout(DEADLINE, one).await.unwrap_or(Err(PullError::Late)) {
                 Ok(()) => drop(told.insert(key, pair)),
                 Err(PullError::Forge(error)) if error.kind.concerns_the_host() => return Err(error.into()),
@@ -143,6 +148,7 @@ async fn pass(shared: &Shared, lease: &Lease, config: &ForgeConfig, told: &mut T
         }
     }
     told.retain(|key, _| open.contains(key));
+    shared.mirrors.keep_pulls(&config.forge.settings().url_prefix, &with_pulls);
     Ok(())
 }
 
@@ -185,12 +191,6 @@ async fn one(
     Ok(())
 }
 
-/// The mirror that the pull requests of a source share. It may be removed at any time.
-fn mirror_of(shared: &Shared, definition: &SourceDefinition) -> PathBuf {
-    let id = Digest::of(format!("{}\n{}", definition.name, definition.url).as_bytes()).hex();
-    shared.config.mirrors.join(format!("pulls-{}", &id[..24]))
-}
-
 async fn preview(
     shared: &Shared,
     config: &ForgeConfig,
@@ -198,14 +198,16 @@ async fn preview(
     pull: &Pull,
     applied: &CommitId,
 ) -> Result<Preview, PullError> {
-    let (git, path) = (&shared.git, mirror_of(shared, definition));
+    let git = &shared.git;
     let source_mirror = shared.mirrors.of(&definition.url, &definition.revision, definition.credential.as_deref());
-    let remote = source_mirror.remote()?;
-    let fetched = git.fetch(&path, &remote, &config.forge.kind().pull_ref(pull.number), None).await?;
+    let pulls_mirror = shared.mirrors.of_pulls(definition, &config.forge.settings().url_prefix);
+    let _in_use = pulls_mirror.in_use();
+    let path = pulls_mirror.path();
+    let fetched = pulls_mirror.fetch_pull(git, &config.forge.kind().pull_ref(pull.number)).await?;
     if fetched.commit != pull.head {
         return Err(PullError::Moved);
     }
-    let mirror = Mirror { git, path: &path };
+    let mirror = Mirror { git, path };
     let snapshot = Snapshot::read(mirror, &pull.head, &definition.path, None).await?;
     let mut configs = LintConfigs::default();
     let own = configs.of_snapshot(mirror, &snapshot).await?;
@@ -228,7 +230,8 @@ async fn preview(
         return Ok(Preview { diagnostics, plan: None });
     }
     let (source, only_in_force) = (definition.name.as_str(), true);
-    let building = Building { shared, source, report: &report, snapshot: &snapshot, mirror, only_in_force };
+    let errand = &Errand::default();
+    let building = Building { shared, source, report: &report, snapshot: &snapshot, mirror, errand, only_in_force };
     match building.run(&mut ContentCache::new()).await? {
         Err(findings) => {
             diagnostics.extend(findings);

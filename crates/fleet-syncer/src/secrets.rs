@@ -13,6 +13,8 @@ use fleet_store::{Store, StoreError, installation_key};
 use tokio::sync::{Mutex, OnceCell};
 use tracing::{info, warn};
 
+use crate::errand::{self, Errand};
+
 /// How old what was read may be when a commit is built: one read serves all fleets of the commit.
 pub(crate) const FRESH: Duration = Duration::from_secs(2);
 /// How long one read may take. Directories may lie on a network.
@@ -133,7 +135,13 @@ impl Secrets {
     ///
     /// # Errors
     /// Why there is nothing.
-    pub(crate) async fn get(&self, namespace: &str, name: &str, age: Duration) -> Result<PinnedTree, Unread> {
+    pub(crate) async fn get(
+        &self,
+        namespace: &str,
+        name: &str,
+        age: Duration,
+        errand: &Errand,
+    ) -> Result<PinnedTree, Unread> {
         let place = format!("{namespace}/{name}");
         let Some(config) = &self.config else {
             let fix = "set secrets.directory or secrets.kubernetes in the service's configuration";
@@ -146,8 +154,20 @@ impl Secrets {
         let slot = Arc::clone(self.known.lock().await.entry(place.clone()).or_default());
         let mut known = slot.lock().await;
         if known.read_at.is_none_or(|at| at.elapsed() >= age.min(config.poll_interval)) {
-            let read = self.read(config, namespace, name, &place).await;
-            known.note(&place, read);
+            let began = Instant::now();
+            match errand.silent(errand::SECRETS) {
+                // What was said of it stays: another sentence would be news.
+                Some(error) => {
+                    known.error.get_or_insert_with(|| format!("the secret {place} was not read: {error}"));
+                }
+                None => {
+                    let read = self.read(config, namespace, name, &place).await;
+                    if let Err(error) = &read {
+                        errand.note(errand::SECRETS, began, error);
+                    }
+                    known.note(&place, read);
+                }
+            }
         }
         match (&known.tree, &known.error) {
             (_, Some(error)) => Err(Unread::Away(error.clone())),
@@ -157,10 +177,10 @@ impl Secrets {
     }
 
     /// The digest of a secret as it is by now, or why it cannot be read. A sentence that changes is news, too.
-    pub(crate) async fn mark(&self, place: &str) -> Result<Digest, String> {
+    pub(crate) async fn mark(&self, place: &str, errand: &Errand) -> Result<Digest, String> {
         let (namespace, name) = place.split_once('/').unwrap_or((place, ""));
         let age = self.poll_interval().unwrap_or(FRESH);
-        let tree = self.get(namespace, name, age).await;
+        let tree = self.get(namespace, name, age, errand).await;
         tree.map(|tree| tree_digest(&tree)).map_err(|unread| unread.reason().to_owned())
     }
 
@@ -268,6 +288,31 @@ mod tests {
         assert!(known.error.is_some() && known.tree == Some(both));
         known.note("ops/pin", Ok(more.clone()));
         assert!(known.error.is_none() && known.tree == Some(more));
+    }
+
+    #[tokio::test]
+    async fn where_secrets_keep_a_look_waiting_it_waits_once() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("ops/door")).unwrap();
+        std::fs::write(directory.path().join("ops/door/pin"), "1").unwrap();
+        let world = World::new().await;
+        let config = SecretsConfig {
+            provider: Arc::new(SecretProvider::Files(FilesSecrets::new(directory.path()))),
+            namespaces: BTreeSet::new(),
+            poll_interval: Duration::ZERO,
+        };
+        let secrets = Secrets::new(Some(config), world.store.clone());
+        let get = async |errand: &Errand| {
+            let read = secrets.get("ops", "door", FRESH, errand).await;
+            read.map(|tree| tree.files().len()).map_err(|unread| unread.reason().to_owned())
+        };
+        let late = Errand::default();
+        late.note_after(errand::SECRETS, PATIENCE, "reading the secret ops/gate took longer than 30 s");
+        let told = "the secret ops/door was not read: reading the secret ops/gate took longer than 30 s";
+        assert_eq!(get(&late).await, Err(told.to_owned()));
+        assert_eq!(get(&Errand::default()).await, Ok(1), "the next look reads it");
+        assert_eq!(get(&late).await, Err(told.to_owned()), "what may have changed is not known");
+        assert!(secrets.last_read("ops/door").await.is_some());
     }
 
     fn files_of(mount: &str) -> Files {

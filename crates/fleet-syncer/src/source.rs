@@ -9,15 +9,15 @@ use fleet_lint::{TreeReport, check_tree, codes, has_errors};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind};
 use fleet_runtime::Clock;
 use fleet_store::{
-    InputKind, Lease, NewEvent, Observation, PinnedInput, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict,
-    clear_hold, input_values, record_commit, record_event, record_observation, source_dependencies,
-    source_has_problems,
+    Lease, NewEvent, Observation, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, clear_hold,
+    record_commit, record_event, record_observation,
 };
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::absent::Absent;
 use crate::announced::Announcements;
 use crate::apply::{Application, Applied, ApplyError, Outcome, Writer, apply};
 use crate::building::{BuildFailure, Building};
@@ -25,27 +25,29 @@ use crate::conditions::{self, RefusalReason};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::desired::{self, Desired, finding_in_file};
+use crate::errand::Errand;
 use crate::guard::Rewritten;
 use crate::inputs::ContentCache;
 use crate::laps::Laps;
 use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
-use crate::mirrors::{Heard, Mirrors, SharedMirror};
+use crate::mirrors::{Heard, Mirrors, SharedMirror, Standing};
 use crate::outbox::{self, Outbox};
 use crate::planning::blocking;
 use crate::poll_notes::PollNotes;
-use crate::repositories::Repositories;
 use crate::revisions::RevisionCache;
 use crate::secrets::Secrets;
 use crate::snapshot::{Mirror, Snapshot, is_about_the_commit};
 use crate::trust::Vouched;
-use crate::web::{WebFiles, file_url};
+use crate::web::WebFiles;
 
 /// The most findings that are kept of one commit.
 const MAX_DIAGNOSTICS: usize = 500;
 
 mod behind;
 mod control;
+mod in_force;
+mod outside;
 mod quarantine;
 use quarantine::Quarantine;
 mod trusted;
@@ -128,6 +130,8 @@ pub(crate) struct Source {
     lease: Lease,
     definition: SourceDefinition,
     mirror: Arc<SharedMirror>,
+    /// Tells the mirror which commit is in force.
+    standing: Standing,
     news: watch::Receiver<Heard>,
     /// When something woke the source last.
     woken: Option<Instant>,
@@ -166,6 +170,12 @@ pub(crate) struct Source {
     uses_web: bool,
     /// So have secrets.
     uses_secrets: bool,
+    /// The rules that what is said of signatures was judged by.
+    judged_by: Option<Digest>,
+    /// Hosts that kept this look waiting.
+    errand: Errand,
+    /// Values of placeholders that stood for nothing when the source was planned last.
+    absent: Absent,
     /// What was heard of them last, by place and what is pinned of it.
     secret_marks: HashMap<(String, Digest), Result<Digest, String>>,
 }
@@ -184,6 +194,8 @@ impl Source {
         let definition = row.definition;
         let mirror = shared.mirrors.of(&definition.url, &definition.revision, definition.credential.as_deref());
         let news = mirror.news();
+        let standing = mirror.standing();
+        standing.at(row.applied_commit.as_ref());
         let mut conditions = row.conditions;
         if let Ok(remote) = mirror.remote() {
             conditions::transport(&mut conditions, &remote, &shared.clock.now_rfc3339());
@@ -193,6 +205,7 @@ impl Source {
             lease,
             definition,
             mirror,
+            standing,
             news,
             woken: None,
             applied: row.applied_commit,
@@ -217,6 +230,9 @@ impl Source {
             leaving: row.leaving,
             uses_web: false,
             uses_secrets: false,
+            judged_by: None,
+            errand: Errand::default(),
+            absent: Absent::default(),
             secret_marks: HashMap::new(),
         }
     }
@@ -228,6 +244,7 @@ impl Source {
         let before = (self.applied.clone(), self.refused.clone(), held(self));
         let conditions_before = self.conditions.clone();
         let result = self.look().await;
+        self.standing.at(self.applied.as_ref());
         if !matches!(result, Ok(Step::Unchanged)) {
             self.quiet_since = None;
         }
@@ -293,6 +310,7 @@ impl Source {
             return;
         }
         let (shared, now) = (Arc::clone(&self.shared), self.shared.clock.now());
+        // Nothing is written: it reads when the last hint came, and counts in this process alone.
         let Ok(mut transaction) = shared.store.begin().await else { return };
         let name = &self.definition.name;
         if let Ok(true) = self.announcements.judge(&mut transaction, shared.config.org, name, now).await {
@@ -364,6 +382,7 @@ impl Source {
         let shared = Arc::clone(&self.shared);
         let mut laps = Laps::start();
         self.observed = None;
+        self.errand = Errand::default();
         let mut seen = None;
         if self.is_quiet() {
             let commit = self.observe().await?;
@@ -397,6 +416,7 @@ impl Source {
         // Back at the applied commit after a refused or held one: what is shown must be about this commit again.
         self.stale |= conditions::is_refused(&self.conditions) || conditions::is_held(&self.conditions);
         if self.applied.as_ref() == Some(&commit) && !self.stale && !self.outside_changed().await? {
+            self.judge_in_force(&commit).await?;
             self.note_poll(&commit).await?;
             return Ok(Step::Unchanged);
         }
@@ -459,13 +479,14 @@ impl Source {
             self.snapshot = Some(snapshot);
             return Ok(Err(Refusal { reason, diagnostics }));
         }
-        let (source, only_in_force) = (self.definition.name.as_str(), false);
+        let (source, only_in_force, errand) = (self.definition.name.as_str(), false, &self.errand);
         let building =
-            Building { shared: &shared, source, report: &report, snapshot: &snapshot, mirror, only_in_force };
+            Building { shared: &shared, source, report: &report, snapshot: &snapshot, mirror, errand, only_in_force };
         let built = match &way {
             Way::Forward(..) => building.run(&mut self.contents).await?,
             Way::Back => building.run_again(&mut self.contents).await?,
         };
+        shared.web.names(&self.definition.name, self.errand.files());
         laps.lap("build");
         match built {
             Err(findings) => {
@@ -505,57 +526,6 @@ impl Source {
         let (store, org) = (&self.shared.store, self.shared.config.org);
         self.applied = fleet_store::applied_commit(store.pool(), org, &self.definition.name).await?;
         Ok(())
-    }
-
-    /// Whether another repository that this source's objects use has moved, or some object still waits for one.
-    async fn outside_changed(&mut self) -> Result<bool, StoreError> {
-        let (shared, org, name) = (Arc::clone(&self.shared), self.shared.config.org, self.definition.name.clone());
-        let name = name.as_str();
-        let mut transaction = shared.store.begin().await?;
-        let used = source_dependencies(&mut transaction, org, name).await?;
-        self.uses_web = used.iter().any(|input| input.kind == InputKind::Http);
-        self.uses_secrets = used.iter().any(|input| input.kind == InputKind::Secret);
-        if !self.only_waits && source_has_problems(&mut transaction, org, name).await? {
-            return Ok(true);
-        }
-        if !input_values(&mut transaction, org, Some(name)).await?.is_empty() {
-            return Ok(true);
-        }
-        if used.is_empty() {
-            self.quiet_since = Some(shared.clock.now());
-            return Ok(false);
-        }
-        let local = shared.config.allow_local_repositories;
-        let repositories = Repositories::stored(&mut transaction, org, local, None).await?;
-        drop(transaction);
-        for PinnedInput { repository, revision, commit, kind, tree, .. } in used {
-            if kind == InputKind::Secret {
-                if self.secret_moved(&revision, tree).await {
-                    // Until it is applied: what was heard is not heard as news again.
-                    self.stale = true;
-                    return Ok(true);
-                }
-                continue;
-            }
-            // It was redefined or removed: find out what that means for the fleets.
-            let Ok(url) = repositories.url(&repository, kind) else { return Ok(true) };
-            let credential = repositories.credential(&repository);
-            let moved = match kind {
-                InputKind::Git => {
-                    let place = (url, credential);
-                    shared.dependencies.moved(&shared.git, &repository, place, &revision, &commit).await
-                }
-                InputKind::Http => match file_url(url, &revision) {
-                    Ok(url) => shared.web.moved(&url, credential, &commit).await,
-                    Err(_) => true,
-                },
-                InputKind::Secret => continue,
-            };
-            if moved {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     async fn apply(
@@ -629,10 +599,12 @@ impl Source {
                 self.contents.retain(|_, content| used.contains(&Digest::of(content)));
                 self.snapshot = Some(snapshot);
                 self.applied = Some(commit);
+                self.judged_by = None;
                 self.conditions = after;
                 self.only_waits = desired.problems == 0;
                 self.uses_web = desired.uses_web();
                 self.uses_secrets = desired.uses_secrets();
+                self.absent = Absent::found(&desired.absent, shared.clock.now());
                 self.refused = None;
                 self.held = None;
                 self.stale = false;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use fleet_git::{GitErrorKind, HistoryCommit};
-use fleet_model::{CommitId, Kind, Manifest, SyncPolicySpec, SyncRules, SyncTrust, TrustEffect};
+use fleet_model::{CommitId, Digest, Kind, Manifest, SyncPolicySpec, SyncRules, SyncTrust, TrustEffect};
 use fleet_render::plan::{Plan, Radius};
 use fleet_store::{PgConnection, StoreError, manifest_documents};
 use fleet_trust::{DenialKind, Judged, Policy, SignedCommit, Subject};
@@ -268,6 +268,12 @@ async fn covered(
     Ok(policy.rules().map(covers).collect())
 }
 
+/// Names rules: other rules have another digest.
+pub(crate) fn digest(rules: &[SyncTrust]) -> Digest {
+    // Types of ours, with text for keys: they always have a JSON form.
+    Digest::of(&serde_json::to_vec(rules).unwrap_or_default())
+}
+
 /// What is wrong with a plan under the rules in force now.
 ///
 /// # Errors
@@ -283,4 +289,16 @@ pub(crate) fn violations(
         return Err(StoreError::Conflict { what: "the rules for signatures".to_owned() });
     }
     Ok(vouched.map_or_else(Vec::new, |vouched| vouched.range.violations(vouched.count, &effects(plan, radius))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_rules_have_another_digest() {
+        let rules = |json: &str| digest(&serde_json::from_str::<Vec<SyncTrust>>(json).unwrap());
+        assert_eq!(rules("[]"), digest(&[]));
+        assert_ne!(rules("[]"), rules(r#"[{"signers":[],"rules":[]}]"#));
+    }
 }

@@ -110,14 +110,22 @@ pub(crate) fn device_labels<'a>(manifests: impl Iterator<Item = &'a Manifest>) -
 }
 
 #[cfg(test)]
+impl Subjects {
+    /// Devices with a label `ring` each, and one that all have: `in=yes`.
+    pub(crate) fn in_rings(rings: &[(&str, &str)]) -> Self {
+        let device = |(name, ring): &(&str, &str)| {
+            ((*name).to_owned(), [("ring", *ring), ("in", "yes")].map(|(k, v)| (k.to_owned(), v.to_owned())).into())
+        };
+        Self { devices: rings.iter().map(device).collect(), missing: Vec::new() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     fn subjects(labels: &[(&str, &str)]) -> Subjects {
-        let device = |(name, ring): &(&str, &str)| {
-            ((*name).to_owned(), [("ring", *ring), ("in", "yes")].map(|(k, v)| (k.to_owned(), v.to_owned())).into())
-        };
-        Subjects { devices: labels.iter().map(device).collect(), missing: Vec::new() }
+        Subjects::in_rings(labels)
     }
 
     fn provider(revision: &str) -> ConfigProvider {

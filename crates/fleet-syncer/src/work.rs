@@ -1,6 +1,6 @@
 //! The work of the lease's holder: a task for each source, one for devices, and one that hears wake-ups.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,8 @@ pub(crate) async fn work(
     term: CancellationToken,
 ) {
     shared.mirrors.forget_fetched();
-    shared.web.forget().await;
+    shared.web.begins(&lease);
+    shared.dependencies.term.begins(&lease);
     let wakers = Arc::new(Wakers::default());
     let mut tasks = JoinSet::new();
     tasks.spawn(hear(shared.store.clone(), Arc::clone(&wakers), term.clone()));
@@ -84,8 +85,10 @@ pub(crate) async fn work(
     tasks.spawn(devices(Arc::clone(&shared), authority, lease.clone(), Arc::clone(&wakers), term.clone()));
     tasks.spawn(watch_progress(Arc::clone(&shared), lease.clone(), term.clone()));
     tasks.spawn(forget_old_events(Arc::clone(&shared), lease.clone(), term.clone()));
-    let notes = (Arc::clone(&shared), term.clone());
-    tasks.spawn(async move { notes.0.polls.write(&notes.0.store, notes.0.config.org, notes.1).await });
+    let notes = (Arc::clone(&shared), lease.clone(), term.clone());
+    tasks.spawn(async move { notes.0.polls.write(&notes.0.store, notes.0.config.org, &notes.1, notes.2).await });
+    let web = (Arc::clone(&shared), term.clone());
+    tasks.spawn(async move { web.0.web.tend(web.1).await });
     tasks.spawn(outbox::run(Arc::clone(&shared), lease.clone(), term.clone()));
     let sources = sources(shared, lease, wakers, term.clone());
     tokio::pin!(sources);
@@ -230,6 +233,7 @@ fn follow(
         let kept = names.contains(name);
         if !kept {
             info!(source = name, "A source is gone");
+            shared.web.names(name, HashSet::new());
             token.cancel();
         }
         kept

@@ -7,7 +7,7 @@ mod place;
 mod queue;
 mod secret;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use axum::response::Response;
 use fleet_http::{ApiError, PeerConnection, json, read_bytes};
 use fleet_model::OrgId;
 use fleet_runtime::Pace;
-use fleet_store::{SourcePlace, Store, StoreResult, source_places};
+use fleet_store::{SourcePlace, Store, StoreResult, source_places, taken_places};
 use serde_json::json;
 use tracing::warn;
 
@@ -51,7 +51,23 @@ pub(crate) struct Webhooks {
     /// Stands in for a hook that there is not, so that looking for one takes as long.
     nobody: Hook,
     queue: Arc<Queue>,
-    sources: tokio::sync::Mutex<Option<(Instant, Arc<[SourcePlace]>)>>,
+    places: tokio::sync::Mutex<Option<(Instant, Arc<Places>)>>,
+}
+
+/// What hints are compared with.
+#[derive(Debug)]
+struct Places {
+    /// Where sources lie.
+    sources: Vec<SourcePlace>,
+    /// What sources take content from.
+    taken: Vec<SourcePlace>,
+}
+
+impl Places {
+    async fn read(store: &Store, org: OrgId) -> StoreResult<Self> {
+        let (sources, taken) = tokio::try_join!(source_places(store.pool(), org), taken_places(store.pool(), org))?;
+        Ok(Self { sources, taken })
+    }
 }
 
 #[derive(Debug)]
@@ -98,7 +114,7 @@ impl Webhooks {
             hooks: hooks.iter().map(|hook| (hook.name.clone(), ready(hook))).collect(),
             nobody: Hook::new(Proof::of_nobody(), None),
             queue: Arc::default(),
-            sources: tokio::sync::Mutex::default(),
+            places: tokio::sync::Mutex::default(),
         }
     }
 
@@ -107,18 +123,18 @@ impl Webhooks {
     }
 
     /// The list of sources, from memory unless that is old. While the database is slow or away, an old one will do.
-    async fn sources(&self, store: &Store, org: OrgId) -> StoreResult<Option<Arc<[SourcePlace]>>> {
-        let mut known = self.sources.lock().await;
+    async fn places(&self, store: &Store, org: OrgId) -> StoreResult<Option<Arc<Places>>> {
+        let mut known = self.places.lock().await;
         if let Some((at, list)) = &*known
             && at.elapsed() < LIST_AGE
         {
             return Ok(Some(Arc::clone(list)));
         }
-        let read = tokio::time::timeout(LIST_DEADLINE, source_places(store.pool(), org)).await;
+        let read = tokio::time::timeout(LIST_DEADLINE, Places::read(store, org)).await;
         let old = known.as_ref().map(|(_, list)| Arc::clone(list));
         match read {
             Ok(Ok(list)) => {
-                let list: Arc<[SourcePlace]> = list.into();
+                let list = Arc::new(list);
                 *known = Some((Instant::now(), Arc::clone(&list)));
                 Ok(Some(list))
             }
@@ -181,20 +197,26 @@ pub(crate) async fn receive(
             return Err(ApiError::bad_request(problem));
         }
     };
-    let list = webhooks.sources(&inner.store, OrgId::DEFAULT).await.map_err(failed);
+    let list = webhooks.places(&inner.store, OrgId::DEFAULT).await.map_err(failed);
     let Some(list) = list.inspect_err(|_| count("failed"))? else {
         count("failed");
         return Err(ApiError::unavailable("the database is away; try again", 2));
     };
-    let within = |source: &&SourcePlace| hook.url_prefix.as_ref().is_none_or(|prefix| source.url.starts_with(prefix));
-    let concerned = list.iter().filter(within).filter(|source| change.concerns(source));
-    let names: Vec<String> = concerned.map(|source| source.name.clone()).collect();
-    if names.is_empty() {
+    let within = |place: &&SourcePlace| hook.url_prefix.as_ref().is_none_or(|prefix| place.url.starts_with(prefix));
+    let concerned = |places: &[SourcePlace]| -> BTreeSet<String> {
+        let concerned = places.iter().filter(within).filter(|place| change.concerns(place));
+        concerned.map(|place| place.name.clone()).collect()
+    };
+    let announced = concerned(&list.sources);
+    let woken: BTreeSet<String> = concerned(&list.taken).difference(&announced).cloned().collect();
+    if announced.is_empty() && woken.is_empty() {
         count("unmatched");
-        let message = "no source that this webhook may wake follows that repository and branch";
+        let message =
+            "no source that this webhook may wake follows that repository and branch, or takes content from it";
         return Ok(answer(StatusCode::ACCEPTED, "unmatched", message, &[]));
     }
-    webhooks.queue.add(&names);
+    webhooks.queue.add(&announced, &woken);
+    let names: Vec<String> = announced.union(&woken).cloned().collect();
     count("accepted");
     Ok(answer(StatusCode::ACCEPTED, "accepted", "these sources are looked at now", &names))
 }

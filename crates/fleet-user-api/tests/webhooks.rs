@@ -122,6 +122,62 @@ async fn a_push_wakes_the_sources_that_follow_it_and_notes_when() {
 }
 
 #[tokio::test]
+async fn a_push_to_a_repository_that_manifests_take_content_from_wakes_their_sources() {
+    let mut world = World::new().await;
+    let org = "00000000-0000-0000-0000-000000000000";
+    for (name, url) in [("content", "ssh://git@git.example:22/team/Content.git"), ("web", "https://web.example/files")]
+    {
+        let document = json!({"spec": {"type": "git", "url": url}});
+        world
+            .db
+            .psql(&format!(
+                "insert into desired.manifests (org_id, kind, name, source, file, line, end_line, document, digest, commit_id)
+                 values ('{org}', 'Repository', '{name}', 'fleets', 'a', 1, 2, '{document}', '', '')"
+            ))
+            .unwrap();
+    }
+    for (source, repository, revision) in [
+        ("other", "content", "main"),
+        ("other", "content", "v2"),
+        ("release", "content", "HEAD"),
+        ("fleets", "web", "main"),
+        ("fleets-ssh", "undefined", "main"),
+    ] {
+        let values = format!("'{org}', '{source}', '{repository}', '{revision}'");
+        world.db.psql(&format!("insert into desired.takes_from values ({values})")).unwrap();
+    }
+    let mut listener = world.store.listen().await.unwrap();
+    let end = CancellationToken::new();
+    let sender = world.hints.take().unwrap().run(end.clone());
+    let pushed =
+        |name: &str| json!({"ref": name, "project": {"git_http_url": "https://git.example/team/content"}}).to_string();
+    let work = async {
+        let answer = world.post("hub", SECRET, pushed("refs/heads/main")).await.1;
+        assert_eq!((&answer["result"], &answer["sources"]), (&json!("accepted"), &json!(["other", "release"])));
+        let mut heard = Vec::new();
+        while heard.len() < 2 {
+            let next = tokio::time::timeout(Duration::from_secs(10), listener.next()).await.unwrap().unwrap();
+            heard.extend(next.filter(|(channel, _)| *channel == Channel::Sources).map(|(_, name)| name));
+        }
+        heard.sort();
+        assert_eq!(heard, ["other", "release"]);
+        let noted = world.db.psql("select count(*) from source_hints").unwrap();
+        assert_eq!(noted.trim(), "0", "their own repositories were not announced to have changed");
+        let feature = world.post("hub", SECRET, pushed("refs/heads/feature")).await.1;
+        assert_eq!(feature["sources"], json!(["release"]), "placeholders may lead to any branch");
+        let narrow = world.post("narrow", SECRET, pushed("refs/heads/main")).await.1;
+        assert_eq!(narrow["result"], "unmatched", "the Repository does not lie below the hook's prefix");
+        end.cancel();
+    };
+    tokio::join!(sender, work);
+    let started = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(world.post("hub", SECRET, pushed("refs/tags/v2")).await.0, StatusCode::ACCEPTED);
+    }
+    assert!(started.elapsed() < Duration::from_millis(20 * 100), "{:?} for 100 answers", started.elapsed());
+}
+
+#[tokio::test]
 async fn an_unknown_hook_and_a_wrong_secret_are_answered_alike() {
     let world = World::new().await;
     let wrong = world.post("hub", "another-token-of-32-bytes-length", push("refs/heads/main")).await;
@@ -146,7 +202,7 @@ async fn a_hint_is_answered_while_the_database_answers_nobody() {
     let world = World::new().await;
     assert_eq!(world.post("hub", SECRET, push("refs/heads/main")).await.0, StatusCode::ACCEPTED);
     let before = world.db.psql("select count(*) from source_hints").unwrap();
-    let lock = "begin; lock table desired.sources, source_hints in access exclusive mode; select pg_sleep(30); commit";
+    let lock = "begin; lock table desired.sources, desired.takes_from, source_hints in access exclusive mode; select pg_sleep(30); commit";
     let url = world.db.url();
     let mut holder = std::process::Command::new("psql").args([&url, "-c", lock]).spawn().unwrap();
     wait_for("the lock", Duration::from_secs(10), || async {

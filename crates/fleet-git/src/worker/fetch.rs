@@ -25,7 +25,7 @@ use super::{Timeouts, classify};
 use crate::error::{GitError, GitErrorKind};
 use crate::remote::Remote;
 use crate::revision::Revision;
-use crate::wire::FetchOutcome;
+use crate::wire::{FetchOutcome, Known};
 
 /// The largest single object that may be decompressed while a pack is indexed.
 const MAX_OBJECT_BYTES: usize = 512 << 20;
@@ -42,9 +42,7 @@ const NICENESS: i32 = 5;
 pub(super) struct Wanted<'a> {
     pub(super) remote: &'a Remote,
     pub(super) revision: &'a str,
-    pub(super) base: Option<&'a CommitId>,
-    /// What the revision pointed at a moment ago.
-    pub(super) seen: Option<&'a CommitId>,
+    pub(super) known: Known<'a>,
     pub(super) timeouts: Timeouts,
     pub(super) max_pack_bytes: u64,
 }
@@ -91,7 +89,7 @@ fn fetch_here(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Result<F
     let fresh = Fresh::create(path)?;
     let mut outcome = fetch_into(&fresh.repo, &revision, wanted, activity)
         .map_err(|failure| failure.in_fresh_mirror(wanted.remote))?;
-    if let Some(base) = wanted.base
+    if let Some(base) = wanted.known.base
         && outcome.forced
         && repack::bring_back(&fresh.repo, base, wanted, activity)
     {
@@ -99,6 +97,13 @@ fn fetch_here(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Result<F
         outcome.forced = is_forced(&fresh.repo, Some(base), id)?;
     }
     fresh.install(path)?;
+    // Afterwards: a host that is slow to refuse them must not keep the mirror away.
+    if let (Ok(Found::Usable(repo)), false) = (mirror::find(path), wanted.known.others.is_empty()) {
+        let id = gix_id(&outcome.commit)?;
+        for other in repack::apart(&repo, id, wanted) {
+            repack::bring_back(&repo, other, wanted, activity);
+        }
+    }
     Ok(FetchOutcome { rebuilt, ..outcome })
 }
 
@@ -132,7 +137,7 @@ fn fetch_into(
         Revision::Commit(commit) if repo.has_object(gix_id(commit).map_err(Failure::Remote)?) => {
             gix_id(commit).map_err(Failure::Remote)?
         }
-        Revision::Refs(_) if let Some(id) = seen_before(repo, wanted.seen) => id,
+        Revision::Refs(_) if let Some(id) = seen_before(repo, wanted.known.seen) => id,
         Revision::Commit(_) | Revision::Refs(_) => {
             let mut session = Session::open(wanted.remote, wanted.timeouts, activity).map_err(Failure::Remote)?;
             let id = match revision {
@@ -150,9 +155,12 @@ fn fetch_into(
     check_commit(repo, id, wanted.revision, &url)?;
     repo.reference(keep_name(wanted.revision), id, PreviousValue::Any, "fetch")
         .map_err(|error| Failure::Mirror(classify::local(&error, "write a reference of the mirror")))?;
-    let forced = is_forced(repo, wanted.base, id).map_err(Failure::Mirror)?;
-    if let Some(base) = wanted.base.filter(|_| forced) {
+    let forced = is_forced(repo, wanted.known.base, id).map_err(Failure::Mirror)?;
+    if let Some(base) = wanted.known.base.filter(|_| forced) {
         repack::keep(repo, base).map_err(Failure::Mirror)?;
+        for other in repack::apart(repo, id, wanted) {
+            repack::keep(repo, other).map_err(Failure::Mirror)?;
+        }
     }
     let commit = id.to_string().parse().map_err(|error| Failure::Remote(GitError::other(format!("{error}"))))?;
     Ok(FetchOutcome { commit, forced, rebuilt: None })

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use fleet_git::{GitErrorKind, ObjectId, Remote, WorkerPool};
+use fleet_git::{GitErrorKind, Known, ObjectId, Remote, WorkerPool};
 use fleet_model::CommitId;
 use fleet_test::{GitRepo, wait_for};
 
@@ -383,4 +383,35 @@ async fn packs_are_put_together_without_the_host_and_keep_what_it_lost() {
         (fs::read_dir(place.directory()).unwrap().count() == 2).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_built_anew_has_what_each_of_those_who_share_it_is_at() {
+    let repo = GitRepo::init();
+    let base = repo.write("a", "1").commit("one");
+    let mine = id(&repo.write("a", "2").commit("two"));
+    repo.force(&base);
+    let theirs = id(&repo.write("a", "3").commit("three"));
+    repo.force(&base);
+    let last = id(&repo.write("b", "1").commit("after two rewrites"));
+    let (pool, place, remote) = (pool(), Place::new(), local(&repo));
+    let mirror = place.mirror();
+    let others = [id(&base), theirs.clone(), id(&"1".repeat(40))];
+    let known = Known { base: Some(&mine), others: &others, seen: None };
+    let outcome = pool.fetch_known(&mirror, &remote, "main", known).await.unwrap();
+    assert!(outcome.forced && outcome.commit == last);
+    for kept in [&mine, &theirs] {
+        assert_eq!(pool.lost_commits(&mirror, kept, &last, 10).await.unwrap().len(), 1);
+        assert_eq!(pool.list_tree(&mirror, kept, "").await.unwrap().len(), 1);
+    }
+    // A fetch that finds a rewritten history keeps what others are at, too, also when packs are put together.
+    let mut named = 0;
+    for number in 0..30 {
+        repo.force(&base);
+        repo.write("c", format!("{number}")).commit("rewritten");
+        let known = Known { base: Some(&mine), others: std::slice::from_ref(&last), seen: None };
+        let outcome = pool.fetch_known(&mirror, &remote, "main", known).await.unwrap();
+        named += pool.lost_commits(&mirror, &last, &outcome.commit, 10).await.unwrap().len();
+    }
+    assert!(named == 30 && packs(&mirror).len() <= 21, "{named}");
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use fleet_runtime::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Mirrors, SharedMirror, lock};
+use super::{Mirrors, SharedMirror, lock, pulls};
 
 /// Begins the names of mirrors.
 pub(super) const PREFIX: &str = "repository-";
@@ -59,10 +59,17 @@ impl Mirrors {
         let found = unblocked(move || list(&directory)).await?;
         let known = self.by_path();
         let now = super::now();
+        let wanted = self.wanted_pulls();
         let mut kept = Vec::new();
         for mirror in found {
             let age = now.duration_since(mirror.changed).unwrap_or_default();
-            if !known.contains_key(&mirror.path) && age >= unused_for {
+            let shared = known.get(&mirror.path);
+            let has_ended = wanted.as_ref().is_some_and(|wanted| {
+                pulls::is_of_pulls(&mirror.path)
+                    && !wanted.contains(&mirror.path)
+                    && shared.is_none_or(|shared| !shared.is_in_use(Instant::now()))
+            });
+            if has_ended || (shared.is_none() && age >= unused_for) {
                 let path = mirror.path.clone();
                 unblocked(move || remove(&path)).await?;
                 info!(mirror = %mirror.path.display(), "Removed a mirror that nobody uses");
@@ -91,7 +98,11 @@ impl Mirrors {
     /// Removes mirrors, the least recently used first, until the rest fits. Those that somebody uses stay.
     async fn evict(&self, mut found: Vec<Found>, known: &HashMap<PathBuf, Arc<SharedMirror>>) -> io::Result<u64> {
         let mut total: u64 = found.iter().map(|mirror| mirror.bytes).sum();
-        found.sort_by_key(|one| known.get(&one.path).map_or(one.changed, |mirror| lock(&mirror.usage).used));
+        found.sort_by_key(|one| {
+            let used = known.get(&one.path).map_or(one.changed, |mirror| lock(&mirror.usage).used);
+            // What nothing in force needs goes first.
+            (!pulls::is_of_pulls(&one.path), used)
+        });
         for mirror in found {
             if total <= self.config.max_mirror_bytes {
                 break;
@@ -143,7 +154,7 @@ fn list(directory: &Path) -> io::Result<Vec<Found>> {
         }
         // `NAME`, `NAME.guard`, and `.NAME.new-…` of a fetch that is under way or was killed.
         let base = name.strip_prefix('.').unwrap_or(&name).split('.').next().unwrap_or_default();
-        if !base.starts_with(PREFIX) {
+        if !base.starts_with(PREFIX) && !base.starts_with(pulls::PREFIX) {
             continue;
         }
         let path = directory.join(base);

@@ -2,10 +2,13 @@
 
 use std::fs;
 
+use fleet_forge::{Forge, ForgeKind, ForgeSettings};
 use fleet_git::{GitErrorKind, HttpsOptions, SshOptions};
 
 use super::*;
 use crate::credentials::GitCredential;
+use crate::outbox::ForgeConfig;
+use crate::planning::tests::definition;
 
 fn mirrors(directory: &Path, max_mirror_bytes: u64) -> Mirrors {
     let credential = GitCredential {
@@ -140,4 +143,75 @@ async fn mirrors_that_nobody_asks_for_go_after_a_while() {
     all.tidy(Duration::ZERO).await.unwrap();
     assert!(held.path().exists(), "a source has it");
     assert!(!asked.exists() && !young.exists());
+}
+
+#[test]
+fn a_mirror_knows_what_each_of_those_is_at_who_share_it() {
+    let all = mirrors(Path::new("/m"), u64::MAX);
+    let commit = |n: char| n.to_string().repeat(40).parse::<CommitId>().unwrap();
+    let [a, b] = [commit('a'), commit('b')];
+    let mirror = all.of("/srv/a", "main", None);
+    let [one, two, three] = [(); 3].map(|()| all.of("/srv/a/", "main", None).standing());
+    one.at(Some(&b));
+    two.at(Some(&a));
+    three.at(Some(&a));
+    assert_eq!(mirror.others(None), [a.clone(), b.clone()]);
+    assert_eq!(mirror.others(Some(&b)), std::slice::from_ref(&a));
+    two.at(Some(&b));
+    assert_eq!(mirror.others(Some(&a)), std::slice::from_ref(&b));
+    drop((one, two));
+    assert_eq!(mirror.others(None), [a]);
+    three.at(None);
+    assert!(mirror.others(Some(&b)).is_empty());
+}
+
+#[tokio::test]
+async fn mirrors_of_pull_requests_go_with_the_last_one_and_first_when_the_disk_is_full() {
+    let place = tempfile::tempdir().unwrap();
+    let mut config = SyncerConfig { mirrors: place.path().to_owned(), ..SyncerConfig::for_tests() };
+    let token_file = place.path().join("token");
+    fs::write(&token_file, "unsaid").unwrap();
+    let settings = ForgeSettings {
+        kind: ForgeKind::GitHub,
+        url_prefix: "https://git.test/".to_owned(),
+        api_url: "https://git.test/api".to_owned(),
+        token_file,
+        ca_pem: None,
+    };
+    let forge = Arc::new(Forge::new(settings).unwrap());
+    let forge = ForgeConfig { forge, commit_statuses: false, plan_comments: true, target_url: None };
+    config.forges = vec![forge];
+    config.max_mirror_bytes = 250_000;
+    let all = Mirrors::new(Arc::new(config.clone()), SyncerMetrics::default());
+    let source = |name: &str| definition(name);
+    let (one, other, gone) = (source("one"), source("other"), source("gone"));
+    let path = |source| all.of_pulls(source, "https://git.test/").path().to_owned();
+    let [open, closed, left] = [&one, &other, &gone].map(path);
+    let own = all.of("/srv/a", "main", None);
+    for mirror in [&open, &closed, &left, &own.path().to_owned()] {
+        lay_down(mirror, 10_000, Duration::ZERO);
+    }
+    all.tidy(DAY).await.unwrap();
+    assert!(closed.exists() && left.exists(), "not all sources were looked at yet");
+
+    all.keep_pulls("https://git.test/", &[&one]);
+    let reading = all.of_pulls(&gone, "https://git.test/").in_use();
+    all.keep_pulls("https://git.test/", &[&one]);
+    all.tidy(DAY).await.unwrap();
+    assert!(open.exists() && !closed.exists() && left.exists(), "one that is being read stays until that is over");
+    drop(reading);
+    all.tidy(DAY).await.unwrap();
+    assert!(open.exists() && !left.exists() && own.path().exists());
+
+    lay_down(&open, 200_000, Duration::ZERO);
+    lay_down(own.path(), 100_000, Duration::ZERO);
+    lock(&own.usage).used = now() - Duration::from_secs(60);
+    all.tidy(DAY).await.unwrap();
+    assert!(!open.exists() && own.path().exists(), "that of the source stays, though it was used before the other");
+
+    // Without the feature none is wanted.
+    lay_down(&open, 10, Duration::ZERO);
+    config.forges.clear();
+    Mirrors::new(Arc::new(config), SyncerMetrics::default()).tidy(DAY).await.unwrap();
+    assert!(!open.exists());
 }

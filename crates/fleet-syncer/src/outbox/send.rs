@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use fleet_forge::{ForgeError, ForgeErrorKind, Status, StatusState};
 use fleet_runtime::{Backoff, CancellationToken, ErrorChain, Pace};
 use fleet_store::{
-    Lease, Message, SourcePlace, StoreError, Ts, due_messages, message_done, message_failed, outbox_backlog,
-    source_places, tidy_outbox,
+    Lease, Message, SourcePlace, StoreError, Ts, drop_untold, due_messages, message_done, message_failed,
+    outbox_backlog, source_places, tidy_outbox,
 };
 use tracing::{debug, info, warn};
 
@@ -31,6 +31,8 @@ const UNKNOWN_ATTEMPTS: i32 = 15;
 /// How long what was told is kept, and what nobody could be told.
 const KEEP_TOLD: Duration = Duration::from_secs(24 * 3_600);
 const KEEP_UNTOLD: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How long what waits for a forge that is not configured any more is kept: it may have been taken out by mistake.
+const KEEP_STRANDED: Duration = Duration::from_secs(24 * 3_600);
 /// How often old rows are removed and the backlog is measured.
 const TIDY: Duration = Duration::from_secs(600);
 const MEASURE: Duration = Duration::from_secs(15);
@@ -236,10 +238,17 @@ pub(super) async fn tidy(shared: Arc<Shared>, lease: Lease, term: CancellationTo
     }
 }
 
-async fn tidy_once(shared: &Shared, lease: &Lease) -> Result<(), StoreError> {
+pub(super) async fn tidy_once(shared: &Shared, lease: &Lease) -> Result<(), StoreError> {
     let before = |age: Duration| Ts::from(shared.clock.now() - age);
+    let prefix = |config: &ForgeConfig| (config.forge.settings().url_prefix.clone(), config.commit_statuses);
+    let forges: Vec<(String, bool)> = shared.outbox.forges.iter().map(prefix).collect();
     let mut transaction = lease.begin(&shared.store).await?;
     lease.fence(&mut transaction).await?;
     tidy_outbox(&mut transaction, shared.config.org, before(KEEP_TOLD), before(KEEP_UNTOLD)).await?;
-    transaction.commit().await.map_err(StoreError::from)
+    let stranded = drop_untold(&mut transaction, shared.config.org, &forges, before(KEEP_STRANDED)).await?;
+    transaction.commit().await.map_err(StoreError::from)?;
+    if stranded > 0 {
+        info!(messages = stranded, "Dropped what waited for a day for forges that are not configured any more");
+    }
+    Ok(())
 }

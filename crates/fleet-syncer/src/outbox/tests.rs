@@ -8,15 +8,14 @@ use fleet_git::{Limits, WorkerCommand, WorkerPool};
 use fleet_model::{CommitId, Diagnostic, OrgId, Severity};
 use fleet_runtime::{Clock as _, SystemClock};
 use fleet_store::{
-    ConnectOptions, Lease, LeaseName, LeaseSession, MAX_WAITING, Message, RolloutProgress, SourceDefinition, Store, Ts,
-    due_messages, message_done, open_rollouts, outbox_backlog, put_source, record_applied, tidy_outbox,
+    ConnectOptions, Lease, LeaseName, LeaseSession, MAX_WAITING, Message, NewMessage, RolloutProgress, SourceDefinition, Store, Ts, due_messages, message_done, open_rollouts, outbox_backlog, put_message, put_source, record_applied, tidy_outbox,
 };
 use fleet_test::TestDatabase;
 use fleet_test::forge_host::{Failure, Flavor, ForgeHost};
 
 use super::messages::{APPLY, LINT, PLAN, ROLLOUT, Topic, linted, put};
 use super::rollout::words;
-use super::send::{Next, Sender};
+use super::send::{Next, Sender, tidy_once};
 use super::*;
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
@@ -312,6 +311,39 @@ async fn old_rows_go_and_that_of_a_rollout_that_goes_on_stays() {
     transaction.commit().await.unwrap();
     let open = open_rollouts(world.shared.store.pool(), ORG).await.unwrap();
     assert_eq!((open.len(), &open[0].commit), (1, &commit(2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_forge_that_is_gone_holds_up_nobody_and_goes_after_a_day() {
+    let world = World::new().await;
+    let strand = async |n: u32, url: &str, age: Duration| {
+        let (commit, at) = (commit(n), Ts::from(SystemClock.now() - age));
+        let message = NewMessage {
+            source: "main",
+            url,
+            commit: &commit,
+            context: APPLY,
+            state: "success",
+            description: "stranded",
+            target_url: None,
+        };
+        let mut transaction = world.shared.store.begin().await.unwrap();
+        assert!(put_message(&mut transaction, ORG, &message, at).await.unwrap());
+        transaction.commit().await.unwrap();
+    };
+    let hour = Duration::from_secs(3_600);
+    strand(1, "https://old.test/acme/fleet.git", 25 * hour).await;
+    strand(2, "https://old.test/acme/fleet.git", 23 * hour).await;
+    strand(3, "https://git.test/acme/silent/fleet.git", 25 * hour).await;
+    strand(4, URL, 25 * hour).await;
+    world.put(&commit(5), APPLY, StatusState::Success, "here").await;
+    let mut sender = world.sender();
+    while sender.pass().await.unwrap() == Next::Now {}
+    assert_eq!(world.set(), pairs(&[(APPLY, "stranded"), (APPLY, "here")]), "in order, past those for other forges");
+    assert_eq!(world.waiting().await, 3);
+    strand(6, URL, 25 * hour).await;
+    tidy_once(&world.shared, &world.lease).await.unwrap();
+    assert_eq!(world.waiting().await, 2, "the young one, and the one that can be told");
 }
 
 #[test]

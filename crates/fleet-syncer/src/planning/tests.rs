@@ -20,6 +20,7 @@ use crate::apply::{Application, Applied, ApplyError, Outcome, Writer, apply};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
 use crate::desired;
+use crate::errand::Errand;
 use crate::inputs::{ContentCache, InputReader};
 use crate::metrics::SyncerMetrics;
 use crate::mirrors::Mirrors;
@@ -40,10 +41,13 @@ pub(crate) type Files = BTreeMap<String, String>;
 
 pub(crate) struct World {
     pub(crate) store: Store,
-    lease: Lease,
-    git: WorkerPool,
-    dependencies: Dependencies,
+    pub(crate) lease: Lease,
+    pub(crate) git: WorkerPool,
+    pub(crate) dependencies: Dependencies,
     web: WebFiles,
+    /// What other sources define.
+    pub(crate) repositories: Repositories,
+    pub(crate) subjects: Subjects,
     pub(crate) secrets: Secrets,
     cache: RevisionCache,
     turn: tokio::sync::Mutex<()>,
@@ -68,7 +72,7 @@ impl World {
         let lease = session.acquire(ttl).await.unwrap().unwrap();
         let config = Arc::new(SyncerConfig::for_tests());
         let arguments: [&str; 0] = [];
-        Self {
+        let world = Self {
             git: WorkerPool::new(WorkerCommand::new("/nonexistent", arguments), Limits::default()),
             dependencies: {
                 let mirrors = Arc::new(Mirrors::new(Arc::clone(&config), SyncerMetrics::default()));
@@ -84,7 +88,12 @@ impl World {
             grace: Duration::ZERO,
             clock: ManualClock::new(SystemClock.now()),
             database,
-        }
+            repositories: Repositories::default(),
+            subjects: Subjects::default(),
+        };
+        world.web.begins(&world.lease);
+        world.dependencies.term.begins(&world.lease);
+        world
     }
 
     pub(crate) async fn source(&self, name: &str) -> SourceDefinition {
@@ -146,10 +155,11 @@ impl World {
             dependencies: &self.dependencies,
             web: &self.web,
             secrets: &self.secrets,
-            repositories: &Repositories::default(),
-            subjects: &Subjects::default(),
+            repositories: &self.repositories,
+            subjects: &self.subjects,
             last: &LastPins::read(&self.store, ORG, source).await.unwrap(),
             contents: &mut contents,
+            errand: &Errand::default(),
             only_in_force,
             restored,
             pinned: HashMap::new(),

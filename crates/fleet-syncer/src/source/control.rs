@@ -55,7 +55,7 @@ impl Source {
 
     /// Whether a secret has other contents than these by now, cannot be read any more, or can be again.
     pub(super) async fn secret_moved(&mut self, place: &str, tree: Digest) -> bool {
-        let mark = self.shared.secrets.mark(place).await;
+        let mark = self.shared.secrets.mark(place, &self.errand).await;
         let told = conditions::has_unreadable_secrets(&self.conditions);
         let key = (place.to_owned(), tree);
         let moved = match (self.secret_marks.get(&key), &mark) {

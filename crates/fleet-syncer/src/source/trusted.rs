@@ -109,10 +109,16 @@ impl Source {
         let asked = trust::rules(&mut transaction, shared.config.org, &name).await?.trust().to_vec();
         transaction.commit().await.map_err(StoreError::from)?;
         let now = shared.clock.now_rfc3339();
+        let rules = trust::digest(&asked);
+        if base == Some(tip) {
+            // Nothing is new but, perhaps, the rules.
+            self.judge_in_force(tip).await?;
+        }
         if asked.is_empty() {
             let message = "no policy asks for signatures";
             conditions::verified(&mut self.conditions, "NoTrustRules", message, &now);
             self.note_verified(tip).await?;
+            self.note_judged(rules).await?;
             return Ok(None);
         }
         let mirror = std::sync::Arc::clone(&self.mirror);
@@ -125,13 +131,16 @@ impl Source {
         }
         match range.violations(range.commits.len(), &[]).first() {
             // Nothing is new: what was said when it came stays.
-            None if range.commits.is_empty() && conditions::is_verified(&self.conditions) => {}
+            None if range.commits.is_empty()
+                && (conditions::is_verified(&self.conditions)
+                    || conditions::is_unverified_in_force(&self.conditions)) => {}
             None => tell_verified(&mut self.conditions, tip, &range, &now),
             Some(first) => {
                 let told = trust::sentences(&range.violations(range.commits.len(), &[])).join("; ");
                 conditions::not_verified(&mut self.conditions, first.reason, &told, &now);
             }
         }
+        self.note_judged(rules).await?;
         Ok(Some(range))
     }
 
@@ -143,7 +152,7 @@ impl Source {
     }
 }
 
-fn tell_verified(conditions: &mut Vec<Condition>, commit: &CommitId, range: &Range, now: &str) {
+pub(super) fn tell_verified(conditions: &mut Vec<Condition>, commit: &CommitId, range: &Range, now: &str) {
     let who = range.signer().map(|who| format!(", signed by {who}")).unwrap_or_default();
     let message = format!("commit {}{who}: every signature that a rule asks for is there", commit.short());
     conditions::verified(conditions, "SignedBy", &message, now);

@@ -21,21 +21,30 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Sources that wait.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    waiting: Mutex<BTreeSet<String>>,
+    waiting: Mutex<Waiting>,
     filled: Notify,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Their own repositories were announced to have changed.
+    announced: BTreeSet<String>,
+    /// Repositories that they take content from were.
+    woken: BTreeSet<String>,
+}
+
 impl Queue {
-    pub(crate) fn add(&self, names: &[String]) {
-        if !names.is_empty() {
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).extend(names.iter().cloned());
+    pub(crate) fn add(&self, announced: &BTreeSet<String>, woken: &BTreeSet<String>) {
+        if !announced.is_empty() || !woken.is_empty() {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.announced.extend(announced.iter().cloned());
+            waiting.woken.extend(woken.iter().cloned());
             self.filled.notify_one();
         }
     }
 
-    fn take(&self) -> Vec<String> {
-        let taken = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        taken.into_iter().collect()
+    fn take(&self) -> Waiting {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -59,21 +68,24 @@ impl HintSender {
                 () = shutdown.cancelled() => return,
                 () = self.queue.filled.notified() => {}
             }
-            let names = self.queue.take();
-            if names.is_empty() {
+            let Waiting { announced, woken } = self.queue.take();
+            if announced.is_empty() && woken.is_empty() {
                 continue;
             }
-            let sent = tokio::time::timeout(DEADLINE, announce_hints(self.store.pool(), self.org, &names)).await;
+            let names = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>();
+            let (hinted, others) = (names(&announced), names(&woken));
+            let sent = announce_hints(self.store.pool(), self.org, &hinted, &others);
+            let sent = tokio::time::timeout(DEADLINE, sent).await;
             let pause = match sent {
                 Ok(Ok(())) => GAP,
                 Ok(Err(error)) => {
                     warn!(error = %ErrorChain(&error), "Cannot pass hints of webhooks on; trying again");
-                    self.queue.add(&names);
+                    self.queue.add(&announced, &woken);
                     RETRY
                 }
                 Err(_) => {
                     warn!("Passing hints of webhooks on took too long; trying again");
-                    self.queue.add(&names);
+                    self.queue.add(&announced, &woken);
                     RETRY
                 }
             };

@@ -74,6 +74,20 @@ fn each_device_follows_the_branch_of_its_own_label_and_nobody_else_moves() {
     assert!(error.contains("revision \"kiosk-3\" of Repository shared is not pinned yet: "), "{error}");
     assert_eq!(there.sql("select count(*) from desired.fleets where problem is null"), "1");
     assert_eq!(three.file("/etc/shared.conf"), None);
+    // While nothing changes, nothing is planned for it.
+    let count = |name: &str| {
+        let metrics = there.http_get("/metrics").unwrap();
+        let value = |line: &str| line.strip_prefix(name)?.trim().parse::<u64>().ok();
+        metrics.lines().filter_map(value).sum::<u64>()
+    };
+    let (polls, applied) =
+        ("shorebase_syncer_sync_polls_unchanged_total", "shorebase_syncer_sync_commits_applied_total");
+    eventually("a poll that finds nothing", || {
+        let before = count(applied);
+        let seen = count(polls);
+        eventually("three polls", || (count(polls) >= seen + 3).then_some(()));
+        (count(applied) == before).then_some(())
+    });
     there.repo.write("fleets/kiosks.yaml", fleet.replace("nowhere", "somewhere"));
     let commit = there.repo.commit("others move on");
     there.wait_applied(&commit);

@@ -291,5 +291,20 @@ fn a_pull_request_gets_its_plan_as_one_comment_and_changes_nothing() {
     let source = world.there.object("sources", "main").unwrap();
     assert_eq!(source["status"]["appliedCommit"], applied.as_str());
     assert_eq!(kiosk.file("/etc/motd").as_deref(), Some("first\n"));
+
+    // Their mirror goes with the last one, and comes back with the next.
+    let mirrors = || {
+        let names = std::fs::read_dir(world.there.data_dir().join("mirrors")).unwrap();
+        let names = names.filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+        names.filter(|name| name.starts_with("pulls-") && !name.contains('.')).count()
+    };
+    assert_eq!(mirrors(), 1);
+    world.forge.close_pull(5);
+    world.forge.close_pull(6);
+    world.there.fleetctl_ok(&["sync", "main"]);
+    eventually("the mirror of pull requests to be gone", || (mirrors() == 0).then_some(()));
+    let head = propose(7, "config/kiosk/etc/motd", "third\n");
+    comment(7, &head[..12]);
+    assert_eq!(mirrors(), 1);
     world.keeps_its_secret();
 }

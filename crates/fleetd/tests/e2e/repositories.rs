@@ -163,3 +163,58 @@ fn content_comes_over_ssh_with_an_encrypted_key() {
     let log = there.service_log();
     assert!(!log.contains(SshServer::PASSPHRASE) && !log.contains("PRIVATE KEY"), "a secret is in the log");
 }
+
+#[test]
+fn a_source_follows_its_repository_when_another_source_moves_it() {
+    let (places, one, other) = (GitRepo::init(), GitRepo::init(), GitRepo::init());
+    for (repo, name) in [(&one, "one"), (&other, "other")] {
+        let fleet = FILES[0].1.replace("nowhere", name).replace("path: config/kiosk", "path: config");
+        repo.write("fleets/kiosks.yaml", fleet).write("config/etc/motd", format!("{name}\n"));
+        repo.write("policies/enrollment.yaml", FILES[3].1);
+        repo.commit(name);
+    }
+    places.write("team.yaml", repository("team", &one.url())).write("spare.yaml", repository("spare", &one.url()));
+    places.commit("places");
+    let sync = |name: &str| {
+        format!(
+            "apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata: {{name: {name}}}\n\
+             spec: {{repository: {name}, targetRevision: main, path: /}}\n"
+        )
+    };
+    let (place, team) = (repository("places", &places.url()), sync("team"));
+    let syncs = format!("{place}---\n{}", sync("places"));
+    let there = Installation::start_with(
+        &[("places.yaml", syncs.as_str()), ("team.yaml", team.as_str())],
+        Database::Own(TestDatabase::create()),
+        "{pollInterval: 1s, allowLocalRepositories: true, deletionGracePeriod: 0s}",
+    );
+    let device = there.start_device("kiosk-1");
+    device.wait_file("/etc/motd", "one\n");
+    // By now nothing is new in the root repository, and its polls ask the database nothing.
+    let root = there.sql("select applied_commit from desired.sources where name = 'main'");
+    let polled = || {
+        there
+            .http_get("/metrics")
+            .unwrap()
+            .lines()
+            .filter_map(|line| line.strip_prefix("shorebase_syncer_sync_polls_unchanged_total ")?.parse::<u64>().ok())
+            .sum::<u64>()
+    };
+    let before = polled();
+    eventually("some polls", || (polled() > before + 6).then_some(()));
+    places.write("team.yaml", repository("team", &other.url()));
+    places.commit("the team moved");
+    device.wait_file("/etc/motd", "other\n");
+    assert_eq!(there.sql("select url from desired.sources where name = 'team'"), other.url());
+    assert_eq!(there.sql("select applied_commit from desired.sources where name = 'main'"), root);
+    // One that leads nowhere any more changes nothing.
+    places.remove("team.yaml");
+    let commit = places.commit("the team lies nowhere");
+    eventually("the Repository to be gone", || {
+        (there.sql("select applied_commit from desired.sources where name = 'places'") == commit).then_some(())
+    });
+    let before = polled();
+    eventually("some polls", || (polled() > before + 6).then_some(()));
+    assert_eq!(there.sql("select url from desired.sources where name = 'team'"), other.url());
+    assert_eq!(there.sql("select count(*) from desired.fleets"), "1");
+}

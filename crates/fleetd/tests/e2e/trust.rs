@@ -216,3 +216,57 @@ fn a_merge_that_takes_back_what_is_in_force_is_covered_by_what_it_takes_back() {
     assert_eq!(applied(&there), good, "no part of it is applied either");
     assert_eq!(there.sql("select count(*) from desired.fleets where name = 'gates'").trim(), "1");
 }
+
+#[test]
+fn rules_that_come_later_from_elsewhere_are_told_of_the_commit_in_force_and_leave_it_there() {
+    let team = fleet_test::GitRepo::init();
+    for (path, content) in FILES {
+        team.write(path, *content);
+    }
+    let unsigned = team.commit("nobody signed this");
+    let sync = format!(
+        "apiVersion: flightctl.io/v1beta1\nkind: Repository\nmetadata: {{name: team}}\nspec: {{type: git, url: '{}'}}\n---\n\
+         apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata: {{name: team}}\n\
+         spec: {{repository: team, targetRevision: main, path: /}}\n",
+        team.url()
+    );
+    let there = Installation::start_with(
+        &[("team.yaml", sync.as_str())],
+        Database::Own(fleet_test::TestDatabase::create()),
+        "{pollInterval: 1s, allowLocalRepositories: true, deletionGracePeriod: 0s}",
+    );
+    let told = |reason: &str| {
+        eventually(&format!("Verified to say {reason}"), || {
+            let source = there.object("sources", "team")?;
+            let all = source["status"]["conditions"].as_array()?;
+            let found =
+                all.iter().find(|condition| condition["type"] == "Verified" && condition["reason"] == reason)?;
+            let applied = source["status"]["appliedCommit"] == unsigned.as_str();
+            applied.then(|| (found["status"].clone(), found["message"].as_str().unwrap_or_default().to_owned()))
+        })
+    };
+    assert_eq!(told("NoTrustRules").0, "True");
+    let alice = key(&there, "alice");
+    let rules =
+        policy(&format!("alice@example.com {}", alice.1), EVERY).replace("spec:\n", "spec:\n  sources: [team]\n");
+    there.repo.write("policies/trust.yaml", &rules);
+    there.wait_applied(&there.repo.commit("the team signs from here on"));
+    let (status, message) = told("UnsignedCommit");
+    assert_eq!(status, "False");
+    assert!(message.contains("was applied before the rules of now and stays in force: "), "{message}");
+    assert_eq!(there.sql("select count(*) from desired.fleets where source = 'team'"), "1");
+    assert_ne!(
+        there.object("sources", "team").unwrap()["status"]["state"],
+        "Unverified",
+        "its newest commit is in force"
+    );
+
+    // Rules that it does satisfy, and none.
+    let others = rules.replace(EVERY, "      - effects: [RemoveFleet]\n        signedBy: [platform]\n");
+    there.repo.write("policies/trust.yaml", others);
+    there.wait_applied(&there.repo.commit("only what removes a fleet"));
+    told("SignedBy");
+    there.repo.remove("policies/trust.yaml").write("README.md", "no rules\n");
+    there.wait_applied(&there.repo.commit("no rules"));
+    assert_eq!(told("NoTrustRules").0, "True");
+}

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::commits::FILES;
 use crate::harness::{Database, Installation, eventually};
+use crate::repositories::repository;
 
 const SECRET: &str = "an e2e secret of some length";
 
@@ -147,6 +148,40 @@ fn a_signed_webhook_has_a_push_applied_and_a_forged_one_does_nothing() {
         conditions.iter().any(|c| c["type"] == "SourceReachable" && c["reason"] == "RefMissing").then_some(())
     });
     assert_eq!(world.applied(), pushed);
+}
+
+#[test]
+fn a_push_to_a_repository_that_fleets_take_content_from_is_followed_at_once() {
+    let world = World::start();
+    let content = GitRepo::init();
+    content.write("base/etc/shared.conf", "one\n");
+    content.commit("one");
+    let bare = world.root.path().join("content.git");
+    content.git(&["clone", "--quiet", "--bare", ".", bare.to_str().unwrap()]);
+    let url = world.url.replace("fleet.git", "content.git");
+    let fleet = FILES[0].1.replace(
+        "            repository: .\n            path: config/kiosk\n",
+        "            repository: shared\n            targetRevision: main\n            path: /base\n",
+    );
+    world.repo.write("fleets/kiosks.yaml", fleet).write("repositories.yaml", repository("shared", &url));
+    let pushed = world.push("with content of another repository\n");
+    world.send(SECRET, world.body("refs/heads/main"));
+    world.there.wait_applied(&pushed);
+    content.write("base/etc/shared.conf", "two\n");
+    let second = content.commit("two");
+    content.git(&["push", "--quiet", bare.to_str().unwrap(), "main"]);
+    // The list of what sources take content from is read every few seconds.
+    let started = Instant::now();
+    eventually("the repository to be known", || {
+        let body = json!({"ref": "refs/heads/main", "repository": {"ssh_url": url.replace("https://", "ssh://git@")}});
+        let (code, answer, _) = world.send(SECRET, body.to_string().into_bytes());
+        (code == 202 && answer["sources"] == json!(["main"])).then_some(())
+    });
+    eventually("the new content", || {
+        let pinned = "select r.inputs::text from desired.fleets f join desired.fleet_revisions r on r.fleet = f.name and r.name = f.revision";
+        world.there.sql(pinned).contains(&second).then_some(())
+    });
+    assert!(started.elapsed() < Duration::from_secs(120), "long before the next poll");
 }
 
 #[test]

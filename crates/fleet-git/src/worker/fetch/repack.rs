@@ -8,7 +8,7 @@ use gix::Repository;
 use gix::refs::transaction::PreviousValue;
 
 use super::super::activity::Activity;
-use super::super::ancestry::gix_id;
+use super::super::ancestry::{gix_id, is_forced};
 use super::super::classify;
 use super::super::mirror::Fresh;
 use super::super::session::Session;
@@ -23,6 +23,16 @@ const OURS: &str = "refs/shorebase/";
 const KEPT: &str = "kept-";
 /// The most commits that are kept so; the one that nobody asked for the longest goes first.
 const MAX_KEPT: usize = 64;
+
+/// So many commits of others are looked after in one fetch.
+const MAX_OTHERS: usize = 16;
+
+/// The commits of others that the history of `commit` does not hold.
+pub(super) fn apart<'a>(repo: &Repository, commit: gix::ObjectId, wanted: &Wanted<'a>) -> Vec<&'a CommitId> {
+    let others = wanted.known.others.iter().take(MAX_OTHERS);
+    // What cannot be told counts as apart: keeping a commit too many does no harm.
+    others.filter(|other| is_forced(repo, Some(other), commit).unwrap_or(true)).collect()
+}
 
 /// Keeps a commit, when the mirror holds it.
 pub(super) fn keep(repo: &Repository, commit: &CommitId) -> Result<(), GitError> {

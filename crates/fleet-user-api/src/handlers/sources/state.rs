@@ -45,7 +45,9 @@ impl<'a> Facts<'a> {
         if let Some((_, approved)) = self.held.filter(|(commit, _)| is_newest(commit)) {
             return if approved { "Approved" } else { "Held" };
         }
-        if self.no("Verified").is_some() {
+        // The commit in force stays that, also when rules that came later ask for signatures that it lacks.
+        let is_in_force = self.applied.is_some_and(|(applied, _)| is_newest(applied));
+        if self.no("Verified").is_some() && !is_in_force {
             return "Unverified";
         }
         let rests = self.no("Ready").is_some_and(|ready| ready.reason == "Quarantined");
@@ -155,6 +157,7 @@ mod tests {
         assert_eq!(Facts { observed: Some("b"), ..facts(&refused) }.state(), "Refused");
         let unsigned = [condition("Verified", ConditionStatus::False, "UnsignedCommit")];
         assert_eq!(Facts { observed: Some("b"), ..facts(&unsigned) }.state(), "Unverified");
+        assert_eq!(facts(&unsigned).state(), "RollingOut", "rules that came later ask for its signature");
     }
 
     #[test]
