@@ -8,7 +8,7 @@ pub(crate) mod ancestry;
 pub(crate) mod blobs;
 pub(crate) mod classify;
 mod fetch;
-mod history;
+pub(crate) mod history;
 mod limits;
 mod mirror;
 mod output;
