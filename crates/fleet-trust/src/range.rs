@@ -306,9 +306,8 @@ impl Range {
             None => rule.asks_for_paths(),
             Some(paths) => paths.iter().any(|path| rule.covers_path(path)),
         };
-        let covers = |rule: &RuleView<'_>| {
-            rule.covers_everything() || by_path(*rule) || rule.covers_effect(effects).is_some()
-        };
+        let covers =
+            |rule: &RuleView<'_>| rule.covers_everything() || by_path(*rule) || rule.covers_effect(effects).is_some();
         self.policy.rules().filter(covers).map(|rule| rule.told().to_owned()).collect()
     }
 

@@ -118,8 +118,11 @@ impl Source {
         let mirror = std::sync::Arc::clone(&self.mirror);
         let range = trust::judge(Mirror { git: &shared.git, path: mirror.path() }, base, tip, asked).await?;
         let valid = range.acceptable();
-        let newest =
-            if valid == range.commits().len() { Some(tip) } else { valid.checked_sub(1).map(|at| &range.commits()[at].id) };
+        let newest = if valid == range.commits().len() {
+            Some(tip)
+        } else {
+            valid.checked_sub(1).map(|at| &range.commits()[at].id)
+        };
         if let Some(newest) = newest.or(base) {
             self.note_verified(newest).await?;
         }

@@ -3,8 +3,8 @@
 use std::io;
 
 use super::detail::{Detail, Part, VARIES};
-use super::text::{count, line, thousands, visible, wrap};
 use super::signatures::{MERGES, Signatures};
+use super::text::{count, line, thousands, visible, wrap};
 use super::{Report, words};
 use crate::Io;
 

@@ -215,6 +215,7 @@ impl Signatures {
                 "signedBy": one.signed_by,
                 "effect": one.effect,
                 "why": one.why,
+                "sentence": one.sentence,
             })
         });
         json!({
