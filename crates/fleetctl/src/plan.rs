@@ -59,6 +59,9 @@ pub(crate) struct PlanArgs {
     /// Take the enrolled devices from the service, too; implied by --server
     #[arg(long)]
     pub(crate) live: bool,
+    /// HEAD is a merge that only tries how this revision would land, as CI makes it: judge the signatures of its commits
+    #[arg(long, value_name = "REV")]
+    pub(crate) proposal: Option<String>,
     /// Exit with 1 when the change exceeds a limit of the SyncPolicy, or lacks a signature that it asks for
     #[arg(long)]
     pub(crate) fail_on_limits: bool,
@@ -97,6 +100,10 @@ pub(crate) fn run(args: &PlanArgs, connection: &Connection, io: &mut Io<'_>) -> 
     let place = Place::find(&args.repository)?;
     let clones = Clones::open(&args.repository.repositories)?;
     let range = Range::read(args.range.as_deref(), place.repository()?)?;
+    let proposal = match &args.proposal {
+        Some(revision) => Some(place.repository()?.resolve(revision).context("--proposal")?),
+        None => None,
+    };
     let mut remarks = Vec::new();
     let base = load_base(&place, &range, &mut remarks)?;
     let head = match &range.head {
@@ -144,6 +151,7 @@ pub(crate) fn run(args: &PlanArgs, connection: &Connection, io: &mut Io<'_>) -> 
         place: &place,
         clones: &clones,
         range: &range,
+        proposal: proposal.as_ref(),
         asked: policy.trust(),
         unclear: policy.unclear_trust.clone(),
         base: base.as_ref(),

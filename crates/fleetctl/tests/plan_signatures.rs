@@ -269,3 +269,38 @@ fn a_clone_without_the_commits_says_what_to_fetch() {
     let (code, _, err) = plan(&clone, &[&format!("{base}..HEAD")]);
     assert!(code == 2 && err.contains("fetch-depth: 0"), "{code} {err}");
 }
+
+#[test]
+fn a_merge_that_only_tries_is_judged_by_the_commits_that_it_tries() {
+    let (repo, _) = start("      - paths: [\"fleets/**\"]\n        signedBy: [platform]\n");
+    repo.write("fleets/tills.yaml", fleet("tills", "till"));
+    signed(&repo, "tills, signed");
+    repo.write("README.md", "words");
+    repo.commit("words, by nobody");
+    repo.switch("main").write("fleets/lifts.yaml", fleet("lifts", "lift"));
+    signed(&repo, "lifts, signed");
+    // As CI checks a pull request out: merged by nobody, and no more history than that.
+    repo.git(&["switch", "--quiet", "--detach", "main"]);
+    repo.git(&["merge", "--quiet", "--no-ff", "-m", "a try", "change"]);
+    assert_eq!(held(&repo, "HEAD^1..HEAD"), pairs(&[("a try", "UnsignedCommit")]));
+    let report = json(&repo, &["HEAD^1..HEAD", "--proposal", "HEAD^2"]);
+    assert_eq!((&report["signatures"]["commits"], &report["signatures"]["held"]), (&2.into(), &serde_json::json!([])));
+    assert!(!report["plan"]["objects"].to_string().contains("lifts"), "{report:#}");
+    let shallow = repo.scratch().join("shallow");
+    let url = format!("file://{}", repo.path().display());
+    let tip = repo.head();
+    repo.git(&["branch", "tried"]);
+    repo.git(&["clone", "--quiet", "--depth=2", "--branch=tried", &url, shallow.to_str().unwrap()]);
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut io = Io { out: &mut out, err: &mut err, terminal: Terminal::PLAIN, clock: &SystemClock };
+    let args = ["fleetctl", "plan", "--root", shallow.to_str().unwrap(), "HEAD^1..HEAD", "-o", "json"];
+    assert_eq!(fleetctl::run(args.iter().map(OsString::from), &mut io), 0, "{}", String::from_utf8_lossy(&err));
+    let report: Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(report["signatures"]["held"][0]["commit"], tip);
+    repo.switch("change").write("fleets/tills.yaml", fleet("tills", "till2"));
+    repo.commit("tills, by nobody");
+    let report = json(&repo, &["main..tried", "--proposal", "change"]);
+    assert_eq!(report["signatures"]["held"][0]["subject"], "tills, by nobody");
+    let (code, _, err) = plan(&repo, &["main..tried", "--proposal", "nowhere"]);
+    assert!(code == 2 && err.contains("--proposal") && err.contains("nowhere"), "{err}");
+}

@@ -54,6 +54,8 @@ pub(super) struct Question<'a> {
     pub(super) place: &'a Place,
     pub(super) clones: &'a Clones,
     pub(super) range: &'a Range,
+    /// The commit that the change is a merge of, which only tries how it would land.
+    pub(super) proposal: Option<&'a CommitId>,
     /// The rules in force before the change.
     pub(super) asked: &'a [SyncTrust],
     /// Why there may be other rules.
@@ -75,15 +77,20 @@ pub(super) fn judge(question: &Question<'_>) -> anyhow::Result<Signatures> {
     if question.asked.is_empty() {
         return Ok(question.unclear.clone().map_or(Signatures::NotAsked, Signatures::NotJudged));
     }
-    let Some(head) = &question.range.head else {
+    let head = question.range.head.as_ref();
+    let Some(tip) = question.proposal.or(head.map(|head| &head.id)) else {
         let why = "the checkout as it lies there is no commit; commit and name it: BASE..HEAD";
         return Ok(Signatures::NotJudged(why.to_owned()));
     };
     let base = &question.range.base.id;
     let repo = question.place.repository()?;
-    let candidates = read(repo, base, &head.id)?;
+    let mut candidates = read(repo, base, tip)?;
     let mut remarks: Vec<String> = question.unclear.iter().cloned().collect();
-    if candidates.detached {
+    // What a proposal lacks of the base, it does not take back when it is merged.
+    candidates.detached &= question.proposal.is_none();
+    if let Some(head) = head
+        && candidates.detached
+    {
         remarks.push(format!(
             "{} does not follow {} along first parents, so each commit counts as one that changes every file; {}...{} \
              compares with where they parted",
@@ -151,7 +158,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     fn effects(&mut self, from: usize, to: usize) -> anyhow::Result<Option<Vec<TrustEffect>>> {
         let Question { plan, inventory, current, incoming, .. } = *self.question;
-        if (from, to) == (0, self.ids.len()) {
+        if (from, to) == (0, self.ids.len()) || self.question.proposal.is_some() {
             return Ok(Some(plan.effects(&plan.radius)));
         }
         for at in [from, to] {
