@@ -5,6 +5,7 @@ use fleet_forge::Pull;
 use fleet_git::{GitError, GitErrorKind, Merge, Merged, Remote};
 use fleet_model::CommitId;
 use fleet_store::SourceDefinition;
+use tracing::info;
 
 use crate::snapshot::Mirror;
 
@@ -39,7 +40,15 @@ pub(super) async fn land(
             mirror.git.history(mirror.path, None, &pull.head, 1).await?;
             Ok(as_it_is(&pull.head, "the branch has lost the commit in force", false))
         }
-        Err(error) => Ok(as_it_is(&pull.head, &error.message, true)),
+        Err(error) => {
+            // Everybody reads the comment: the error itself may name places on this machine.
+            info!(pull = pull.number, %error, "Cannot merge a pull request to plan it");
+            let why = match [GitErrorKind::DeadlineExceeded, GitErrorKind::WorkerDied].contains(&error.kind) {
+                true => "the merge takes too much time or memory",
+                false => "it cannot be merged with the commit in force",
+            };
+            Ok(as_it_is(&pull.head, why, true))
+        }
     }
 }
 

@@ -84,8 +84,12 @@ fn what_is_before_the_first_unsigned_commit_is_applied_and_later_signatures_vouc
     assert_eq!(violations[0].kind, DenialKind::Unsigned);
     assert_eq!(violations[0].kind.code(), "UnsignedCommit");
     assert_eq!(violations[0].signed_by, ["people"]);
-    assert!(violations[0].sentence.ends_with("(commit 1, by nobody) breaks the rule for every commit (signed by people): it is not signed"));
-    assert_eq!(range.signer(), Some("anna@example.com"));
+    assert!(
+        violations[0]
+            .sentence
+            .ends_with("(commit 1, by nobody) breaks the rule for every commit (signed by people): it is not signed")
+    );
+    assert!(range.signer().is_some_and(|who| who.starts_with("anna@example.com (SHA256:")));
     assert!(range.violations(1, &[]).is_empty());
 }
 
@@ -99,7 +103,9 @@ fn a_rule_about_paths_covers_the_commits_that_change_them() {
     assert_eq!(world.examined(rule.clone(), world.candidates()).open().len(), 3);
     // What is not known to be harmless is not.
     assert_eq!(world.examined(rule.clone(), world.candidates()).finish(&BTreeMap::new()).acceptable(), 0);
-    for change in [Candidates { is_first: true, ..world.candidates() }, Candidates { detached: true, ..world.candidates() }] {
+    for change in
+        [Candidates { is_first: true, ..world.candidates() }, Candidates { detached: true, ..world.candidates() }]
+    {
         let examined = world.examined(rule.clone(), change);
         assert_eq!(examined.open(), []);
         assert_eq!(examined.finish(&BTreeMap::new()).acceptable(), 0);
@@ -107,7 +113,7 @@ fn a_rule_about_paths_covers_the_commits_that_change_them() {
     let too_long = world.examined(rule, Candidates { too_long: true, ..world.candidates() });
     let too_long = too_long.finish(&BTreeMap::new());
     assert!(too_long.violations(0, &[])[0].commit.is_none() && too_long.acceptable() == 0);
-    assert_eq!(remedy(&too_long.violations(0, &[]), "base", 2), [String::new(); 0]);
+    assert!(remedy(&too_long.violations(0, &[]), "base", 2).is_empty());
 }
 
 #[test]
@@ -136,7 +142,7 @@ fn a_rule_about_effects_is_asked_part_by_part() {
 fn the_commit_that_a_host_makes_is_covered_by_what_all_of_it_changes() {
     let range = world("s").range(on_paths(&["prod/**"]), &["a"]);
     let paths = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<String>>();
-    assert_eq!(range.covering(Some(&paths(&["a", "b"])), &[]), [String::new(); 0]);
+    assert!(range.covering(Some(&paths(&["a", "b"])), &[]).is_empty());
     assert_eq!(range.covering(Some(&paths(&["a", "prod/x"])), &[]), ["the rule for prod/** (signed by people)"]);
     assert_eq!(range.covering(None, &[]).len(), 1, "what cannot be told counts");
     let range = world("s").range(on_effect(TrustEffect::OsImage), &["a"]);
