@@ -115,10 +115,9 @@ async fn attributes_and_drivers_of_a_repository_run_nothing() {
 
 #[tokio::test]
 async fn random_changes_on_both_sides_merge_as_git_merges_them() {
-    let seed = std::env::var("SHOREBASE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        u64::from(since.subsec_nanos())
-    });
+    use std::hash::{BuildHasher as _, Hasher as _};
+    let given = std::env::var("SHOREBASE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = given.unwrap_or_else(|| std::hash::RandomState::new().build_hasher().finish());
     println!("SHOREBASE_SEED={seed}");
     let mut state = seed | 1;
     let mut next = |below: u64| {
