@@ -27,5 +27,7 @@ pub use object_id::{ObjectId, ObjectIdError};
 pub use pool::{Limits, WorkerCommand, WorkerPool};
 pub use remote::{ClientCertificate, HttpsOptions, Remote, RemoteAuth, SshOptions, check_url, redact_url};
 pub use secret::Secret;
-pub use wire::{Change, ChangeKind, CommitSubject, EntryMode, FetchOutcome, History, HistoryCommit, Known, TreeEntry};
+pub use wire::{
+    Change, ChangeKind, CommitSubject, EntryMode, FetchOutcome, History, HistoryCommit, Known, Merge, Merged, TreeEntry,
+};
 pub use worker::{askpass_main, worker_main};

@@ -12,9 +12,9 @@ use gix::bstr::ByteSlice as _;
 
 use crate::error::{GitError, GitErrorKind};
 use crate::object_id::ObjectId;
-use crate::wire::TreeEntry;
+use crate::wire::{History, TreeEntry};
 use crate::worker::ancestry::gix_id;
-use crate::worker::{blobs, classify, tree};
+use crate::worker::{blobs, classify, history, tree};
 
 pub use ignored::Ignored;
 
@@ -169,6 +169,34 @@ impl LocalRepository {
     /// `RefMissing`, `NotUtf8Path`, `TooLarge` above 1,000,000 files, `Corrupt`.
     pub fn list_tree(&self, commit: &CommitId) -> Result<Vec<TreeEntry>, GitError> {
         tree::list(&self.repo, commit, "", MAX_ENTRIES).map_err(|error| self.partial(error))
+    }
+
+    /// The commits that `tip` has and `base` has not, along first parents, newest first, at most `max` (and 16 MiB). Without
+    /// a base down to the root.
+    ///
+    /// # Errors
+    /// `RefMissing`, with what to fetch, where the clone does not have all of them; `Corrupt`.
+    pub fn history(&self, base: Option<&CommitId>, tip: &CommitId, max: usize) -> Result<History, GitError> {
+        // A base that is not there would be none.
+        for commit in base.into_iter().chain([tip]) {
+            self.resolve(commit.as_str())?;
+        }
+        history::history(&self.repo, base, tip, max).map_err(|error| {
+            if error.kind == GitErrorKind::Corrupt && self.is_shallow() {
+                let message = format!("{}: {}; {UNSHALLOW}", self.shown, error.message);
+                return GitError::new(GitErrorKind::RefMissing, message);
+            }
+            self.partial(error)
+        })
+    }
+
+    /// The paths of all files that differ from one commit to another, in their order.
+    ///
+    /// # Errors
+    /// `RefMissing`, `NotUtf8Path`, `TooLarge` above 1,000,000 files, `Corrupt`.
+    pub fn changed_paths(&self, from: &CommitId, to: &CommitId) -> Result<Vec<String>, GitError> {
+        let changes = tree::diff(&self.repo, from, to, "", MAX_ENTRIES).map_err(|error| self.partial(error))?;
+        Ok(changes.into_iter().map(|change| change.path).collect())
     }
 
     /// The contents of a blob of at most `limit` bytes.

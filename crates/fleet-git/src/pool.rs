@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::error::{GitError, GitErrorKind};
 use crate::object_id::ObjectId;
 use crate::remote::Remote;
-use crate::wire::{Answer, Change, CommitSubject, FetchOutcome, History, Known, Op, Request, TreeEntry};
+use crate::wire::{Answer, Change, CommitSubject, FetchOutcome, History, Known, Merge, Op, Request, TreeEntry};
 
 use fairness::Hosts;
 use process::{Received, Worker};
@@ -255,6 +255,20 @@ impl WorkerPool {
         Ok(history)
     }
 
+    /// What a merge of `theirs` into `ours` would be. The commit that comes of it lies in the mirror until that is put together
+    /// or removed: read it right away. Renames are found as Git finds them; no merge drivers, filters or attributes count.
+    ///
+    /// # Errors
+    /// `RefMissing` when the mirror does not hold one of the two; `Other` when they have no commit in common; `DiskFull`,
+    /// `Corrupt` (fetch again).
+    pub async fn merge(&self, mirror: &Path, ours: &CommitId, theirs: &CommitId) -> Result<Merge, GitError> {
+        let op = || Op::Merge { mirror: mirror.to_owned(), ours: ours.clone(), theirs: theirs.clone() };
+        let doing = format!("merging {} into {}", theirs.short(), ours.short());
+        let (answer, _) = self.read(op, doing, Received::default).await?;
+        let Answer::Merged(merge) = answer else { return Err(unexpected()) };
+        Ok(merge)
+    }
+
     /// The contents of blobs, in the order of `oids`.
     ///
     /// # Errors
@@ -376,6 +390,7 @@ impl WorkerPool {
             | Answer::Changes { .. }
             | Answer::Lost { .. }
             | Answer::History(_)
+            | Answer::Merged(_)
             | Answer::BlobsEnd { .. } => true,
         };
         if healthy && worker.served < self.inner.limits.requests_per_worker && worker.is_quiet() {

@@ -120,6 +120,25 @@ pub struct HistoryCommit {
     pub raw: Option<Vec<u8>>,
 }
 
+/// What a merge of one commit into another would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merge {
+    /// How many commits the one that is merged into has and the other lacks; 0 when there is nothing to merge.
+    pub behind: usize,
+    /// The result.
+    pub merged: Merged,
+}
+
+/// The result of a merge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Merged {
+    /// A commit that the mirror holds for now: nobody signed it, and no branch points at it. Where nothing is behind, the
+    /// commit that was to be merged.
+    Commit(CommitId),
+    /// Files that both sides change, at most ten of them.
+    Conflicts(Vec<String>),
+}
+
 /// Bytes as hexadecimal digits: JSON has no bytes.
 mod hex {
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
@@ -197,6 +216,11 @@ pub(crate) enum Op {
         tip: CommitId,
         max: usize,
     },
+    Merge {
+        mirror: PathBuf,
+        ours: CommitId,
+        theirs: CommitId,
+    },
     ReadBlobs {
         mirror: PathBuf,
         oids: Vec<ObjectId>,
@@ -214,6 +238,7 @@ impl Op {
             | Self::Diff { .. }
             | Self::LostCommits { .. }
             | Self::History { .. }
+            | Self::Merge { .. }
             | Self::ReadBlobs { .. } => None,
         }
     }
@@ -228,6 +253,7 @@ pub(crate) enum Answer {
     Changes { changes: Vec<Change> },
     Lost { commits: Vec<CommitSubject> },
     History(History),
+    Merged(Merge),
     BlobsEnd { count: usize },
     Failed(GitError),
 }

@@ -8,8 +8,9 @@ pub(crate) mod ancestry;
 pub(crate) mod blobs;
 pub(crate) mod classify;
 mod fetch;
-mod history;
+pub(crate) mod history;
 mod limits;
+mod merge;
 mod mirror;
 mod output;
 mod quick;
@@ -126,6 +127,11 @@ fn perform(request: Request, output: &Output) -> Result<Answer, GitError> {
         Op::History { mirror, base, tip, max } => {
             mirror::read(&mirror, |repo| history::history(repo, base.as_ref(), &tip, max)).map(Answer::History)
         }
+        Op::Merge { mirror, ours, theirs } => Activity::watched(output, |activity| {
+            // It writes: no fetch may clean up meanwhile.
+            let _guard = mirror::Guard::take(&mirror, timeouts.no_progress, activity)?;
+            mirror::read(&mirror, |repo| merge::merge(repo, &ours, &theirs)).map(Answer::Merged)
+        }),
         Op::ReadBlobs { mirror, oids, max_blob_bytes, max_total_bytes } => {
             let bounds = blobs::Bounds { max_blob_bytes, max_total_bytes };
             mirror::read(&mirror, |repo| blobs::read(repo, &oids, bounds, output))

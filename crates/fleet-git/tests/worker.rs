@@ -20,6 +20,8 @@ mod front;
 mod https;
 #[path = "worker/local.rs"]
 mod local;
+#[path = "worker/merges.rs"]
+mod merges;
 #[path = "worker/ssh.rs"]
 mod ssh;
 #[path = "worker/support.rs"]

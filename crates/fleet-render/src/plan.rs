@@ -17,6 +17,7 @@ use fleet_model::{DeviceSpec, Digest, Kind, LabelSelector, Labels};
 mod causes;
 mod decide;
 mod documents;
+mod effects;
 mod faces;
 mod groups;
 mod objects;

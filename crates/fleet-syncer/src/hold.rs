@@ -184,7 +184,7 @@ async fn write(
     if let (Some(first), Some(vouched)) = (violations.first(), application.vouched) {
         let told = trust::sentences(violations).join("; ");
         conditions::not_verified(&mut conditions, first.reason, &told, &application.now);
-        let last = first.at.checked_sub(1).and_then(|at| vouched.range.commits.get(at)).map(|commit| &commit.id);
+        let last = first.at.checked_sub(1).and_then(|at| vouched.range.commits().get(at)).map(|commit| &commit.id);
         if let Some(last) = last.or(application.base) {
             record_verified(connection, org, source, last).await?;
         }

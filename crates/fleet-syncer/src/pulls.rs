@@ -1,4 +1,4 @@
-//! Plans open pull requests as if each were the next commit, and tells the forge: statuses of its newest commit and one comment
+//! Plans open pull requests as if each were merged next, and tells the forge: statuses of its newest commit and one comment
 //! that is kept up to date. Applies nothing, whoever opened it, and writes nothing but the outbox.
 //!
 //! A pull request may come from a stranger. Its commits go to a mirror of their own; of other repositories only those
@@ -32,6 +32,11 @@ use crate::source::Shared;
 use crate::trust;
 
 mod comment;
+mod landing;
+mod signatures;
+
+use landing::{Landing, land};
+use signatures::Signatures;
 
 /// How often open pull requests are listed though nothing woke, and how often at most.
 const PERIOD: Duration = Duration::from_secs(300);
@@ -62,6 +67,22 @@ pub(crate) struct Preview {
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// The plan, and why it would wait for a person; none where the commit would be refused.
     pub(crate) plan: Option<(Plan, Vec<String>)>,
+    /// What the plan is of, where that is not the newest commit.
+    landing: Option<String>,
+    /// Which commits lack a signature, where rules ask for some.
+    signatures: Option<Signatures>,
+}
+
+impl Preview {
+    fn refused(diagnostics: Vec<Diagnostic>) -> Self {
+        Self { diagnostics, plan: None, landing: None, signatures: None }
+    }
+
+    /// Why the pull request would wait for a person after the merge, as far as that is known.
+    fn waits(&self) -> Vec<String> {
+        let limits = self.plan.iter().flat_map(|(_, holds)| holds.iter().cloned());
+        limits.chain(self.signatures.as_ref().and_then(Signatures::lack)).collect()
+    }
 }
 
 /// Which pairs of newest commit and commit in force were told, by source and number.
@@ -169,11 +190,12 @@ async fn one(
         let (source, url) = (definition.name.as_str(), definition.url.as_str());
         let topic = Topic { org: shared.config.org, source, url, commit: &pull.head, at };
         let lint = linted(&preview.diagnostics);
+        let waits = preview.waits();
         let (state, told) = match &preview.plan {
             None => (StatusState::Failure, "would be refused".to_owned()),
-            Some((plan, holds)) if holds.is_empty() => (StatusState::Success, sentence(plan)),
-            Some((_, holds)) => {
-                (StatusState::Success, format!("after the merge it would wait for approval: {}", holds.join("; ")))
+            Some((plan, _)) if waits.is_empty() => (StatusState::Success, sentence(plan)),
+            Some(_) => {
+                (StatusState::Success, format!("after the merge it would wait for approval: {}", waits.join("; ")))
             }
         };
         let lint_state = if preview.plan.is_some() { StatusState::Success } else { StatusState::Failure };
@@ -208,7 +230,26 @@ async fn preview(
         return Err(PullError::Moved);
     }
     let mirror = Mirror { git, path };
-    let snapshot = Snapshot::read(mirror, &pull.head, &definition.path, None).await?;
+    let landing = land(mirror, &pulls_mirror.remote()?, definition, pull, applied).await?;
+    let mut preview = planned(shared, definition, mirror, &landing, applied).await?;
+    if let Some((plan, _)) = &preview.plan {
+        let ends = (&pull.head, applied);
+        preview.signatures = signatures::judge(shared, definition, mirror, ends, &landing, plan).await?;
+    }
+    preview.landing = landing.told;
+    Ok(preview)
+}
+
+async fn planned(
+    shared: &Shared,
+    definition: &SourceDefinition,
+    mirror: Mirror<'_>,
+    landing: &Landing,
+    applied: &CommitId,
+) -> Result<Preview, PullError> {
+    let git = &shared.git;
+    let source_mirror = shared.mirrors.of(&definition.url, &definition.revision, definition.credential.as_deref());
+    let snapshot = Snapshot::read(mirror, &landing.commit, &definition.path, None).await?;
     let mut configs = LintConfigs::default();
     let own = configs.of_snapshot(mirror, &snapshot).await?;
     let in_use = source_mirror.in_use();
@@ -227,7 +268,7 @@ async fn preview(
         diagnostics.push(finding_in_file(&definition.path, codes::SOURCE_PATH, message));
     }
     if has_errors(&diagnostics) {
-        return Ok(Preview { diagnostics, plan: None });
+        return Ok(Preview::refused(diagnostics));
     }
     let (source, only_in_force) = (definition.name.as_str(), true);
     let errand = &Errand::default();
@@ -235,7 +276,7 @@ async fn preview(
     match building.run(&mut ContentCache::new()).await? {
         Err(findings) => {
             diagnostics.extend(findings);
-            Ok(Preview { diagnostics, plan: None })
+            Ok(Preview::refused(diagnostics))
         }
         Ok(desired) => plan(shared, definition, &desired, diagnostics).await,
     }
@@ -246,6 +287,15 @@ impl From<BuildFailure> for PullError {
         match failure {
             BuildFailure::Git(error) => Self::Git(error),
             BuildFailure::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<signatures::Failure> for PullError {
+    fn from(failure: signatures::Failure) -> Self {
+        match failure {
+            signatures::Failure::Git(error) => Self::Git(error),
+            signatures::Failure::Store(error) => Self::Store(error),
         }
     }
 }
@@ -275,17 +325,17 @@ async fn plan(
     if desired.manifests.is_empty() && !stored.is_empty() {
         let message = format!("no manifest is left below {:?}", definition.path);
         diagnostics.push(finding_in_file(&definition.path, codes::NOTHING_LEFT, message));
-        return Ok(Preview { diagnostics, plan: None });
+        return Ok(Preview::refused(diagnostics));
     }
     for place in &elsewhere {
         let message = format!("{} {} is already defined by source {}", place.kind, place.name, place.source);
         diagnostics.push(finding_in_file(&definition.path, codes::DEFINED_ELSEWHERE, message));
     }
     if !elsewhere.is_empty() {
-        return Ok(Preview { diagnostics, plan: None });
+        return Ok(Preview::refused(diagnostics));
     }
     let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let limits = rules.limits(wide(plan.radius.fleets_before), wide(plan.radius.devices_before));
     let holds = plan.radius.exceeds(&limits).into_iter().map(|exceeded| exceeded.sentence).collect();
-    Ok(Preview { diagnostics, plan: Some((plan, holds)) })
+    Ok(Preview { diagnostics, plan: Some((plan, holds)), landing: None, signatures: None })
 }

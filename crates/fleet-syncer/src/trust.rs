@@ -1,16 +1,16 @@
 //! Judges the signatures of the commits that a source would move over, by the rules of what is applied now.
 //!
-//! Judged are the commits along first parents from the one in force to the newest one, each by what it changes against
-//! its first parent: a merge vouches for what it merges. A rule that covers a commit by its paths is decided before anything
-//! is planned; one that covers it by its effect when the plan is there, inside the transaction.
+//! Which commits a rule covers, and what is wrong with them, is decided in `fleet-trust`; here is what is read for it. A rule
+//! that covers a commit by its paths is decided before anything is planned; one that covers it by its effect when the plan
+//! is there, inside the transaction.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use fleet_git::{GitErrorKind, HistoryCommit};
-use fleet_model::{CommitId, Digest, Kind, Manifest, SyncPolicySpec, SyncRules, SyncTrust, TrustEffect};
+use fleet_model::{CommitId, Digest, Kind, Manifest, SyncPolicySpec, SyncRules, SyncTrust};
 use fleet_render::plan::{Plan, Radius};
 use fleet_store::{PgConnection, StoreError, manifest_documents};
-use fleet_trust::{DenialKind, Judged, Policy, SignedCommit, Subject};
+use fleet_trust::{Candidates, DenialKind, Examined, MAX_COMMITS, NewCommit};
 use tracing::warn;
 
 use crate::guard::HoldReason;
@@ -18,35 +18,7 @@ use crate::planning::blocking;
 use crate::snapshot::Mirror;
 use crate::source::RunError;
 
-/// The most commits whose signatures are judged at once.
-pub(crate) const MAX_COMMITS: usize = 1_000;
-/// So many violations are named.
-const MAX_TOLD: usize = 10;
-
-/// The commits between the one in force and the newest one, judged.
-#[derive(Debug, Clone)]
-pub(crate) struct Range {
-    /// What the policies asked for when this was judged.
-    pub(crate) asked: Arc<Vec<SyncTrust>>,
-    policy: Arc<Policy>,
-    /// Oldest first.
-    pub(crate) commits: Arc<Vec<TrustedCommit>>,
-    /// Whether there are more commits than were judged.
-    too_long: bool,
-    /// The commit in force is not where the first parents lead: what is new may take back what is in force. It is one
-    /// decision, and each commit counts as one that changes every file.
-    pub(crate) detached: bool,
-}
-
-/// One commit and what each rule says of it.
-#[derive(Debug, Clone)]
-pub(crate) struct TrustedCommit {
-    pub(crate) id: CommitId,
-    subject: String,
-    judged: Judged,
-    /// By rule: whether it covers this commit by what it changes.
-    covered: Vec<bool>,
-}
+pub(crate) use fleet_trust::Range;
 
 /// A commit that lacks a signature which a rule asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +29,16 @@ pub(crate) struct Violation {
     pub(crate) reason: HoldReason,
     /// For people: the commit, the rule, and why.
     pub(crate) sentence: String,
+}
+
+impl From<fleet_trust::Violation> for Violation {
+    fn from(found: fleet_trust::Violation) -> Self {
+        let reason = match found.kind {
+            DenialKind::Unsigned => HoldReason::UnsignedCommit,
+            DenialKind::Untrusted => HoldReason::UntrustedSigner,
+        };
+        Self { at: found.at, reason, sentence: found.sentence }
+    }
 }
 
 /// What a commit is allowed to be applied with.
@@ -70,101 +52,9 @@ pub(crate) struct Vouched {
     pub(crate) holds: bool,
 }
 
-impl Range {
-    /// How many commits, from the oldest, break no rule by what they change.
-    pub(crate) fn acceptable(&self) -> usize {
-        if self.too_long {
-            return 0;
-        }
-        let breaks = |commit: &TrustedCommit| {
-            commit.covered.iter().zip(&commit.judged.rules).any(|(covered, judged)| *covered && judged.is_err())
-        };
-        self.commits.iter().position(breaks).unwrap_or(self.commits.len())
-    }
-
-    /// Every violation among the first `count` commits, oldest first, where a plan does this; at most a few and what more
-    /// there are.
-    pub(crate) fn violations(&self, count: usize, effects: &[TrustEffect]) -> Vec<Violation> {
-        let mut found = Vec::new();
-        if self.too_long {
-            let sentence = format!(
-                "more than {MAX_COMMITS} commits are new, too many to judge their signatures: push fewer at once"
-            );
-            found.push(Violation { at: 0, reason: HoldReason::UntrustedSigner, sentence });
-        }
-        for (at, commit) in self.commits.iter().enumerate().take(count) {
-            let rules = self.policy.rules().zip(&commit.covered).zip(&commit.judged.rules);
-            for ((rule, covered), judged) in rules {
-                let Err(denial) = judged else { continue };
-                let effect = rule.covers_effect(effects);
-                if !covered && effect.is_none() {
-                    continue;
-                }
-                let reason = match denial.kind {
-                    DenialKind::Unsigned => HoldReason::UnsignedCommit,
-                    DenialKind::Untrusted => HoldReason::UntrustedSigner,
-                };
-                let because = effect
-                    .filter(|_| !covered)
-                    .map(|effect| format!(", as the plan has the effect {}", effect.as_str()));
-                let sentence = format!(
-                    "commit {} ({}) breaks {}{}: {}",
-                    commit.id.short(),
-                    commit.subject,
-                    rule.told(),
-                    because.unwrap_or_default(),
-                    denial.words
-                );
-                found.push(Violation { at, reason, sentence });
-                break;
-            }
-            if found.len() > MAX_TOLD {
-                break;
-            }
-        }
-        found
-    }
-
-    /// Who signed the newest commit, where somebody did.
-    pub(crate) fn signer(&self) -> Option<&str> {
-        let judged = &self.commits.last()?.judged;
-        judged.rules.iter().find_map(|judged| judged.as_ref().ok()).map(String::as_str)
-    }
-}
-
 /// Violations in sentences, and what to do about them.
 pub(crate) fn sentences(violations: &[Violation]) -> Vec<String> {
-    let mut told: Vec<String> = violations.iter().take(MAX_TOLD).map(|violation| violation.sentence.clone()).collect();
-    if violations.len() > MAX_TOLD {
-        told.push("more commits break rules than are named here".to_owned());
-    }
-    if !told.is_empty() {
-        told.push("push the commits again with signatures, or have the plan approved".to_owned());
-    }
-    told
-}
-
-/// What a plan does, as rules name it.
-pub(crate) fn effects(plan: &Plan, radius: &Radius) -> Vec<TrustEffect> {
-    use fleet_render::plan::Change;
-    let touched = |kinds: &[Kind]| {
-        plan.objects.iter().any(|object| kinds.contains(&object.kind) && object.change != Change::Moved)
-    };
-    let devices = radius.devices_unmanaged > 0
-        || !plan.groups.is_empty()
-        || !plan.unmanaged.is_empty()
-        || !plan.reassigned.is_empty();
-    let fleets = plan.objects.iter().any(|object| object.kind == Kind::Fleet && object.change == Change::Removed);
-    let all = [
-        (TrustEffect::SyncPolicy, touched(&[Kind::SyncPolicy])),
-        (TrustEffect::Sources, touched(&[Kind::Repository, Kind::ResourceSync])),
-        (TrustEffect::Enrollment, touched(&[Kind::EnrollmentPolicy])),
-        (TrustEffect::RemoveFleet, fleets || radius.fleets_removed > 0),
-        (TrustEffect::OsImage, plan.groups.iter().any(|group| group.os.is_some())),
-        (TrustEffect::Applications, plan.groups.iter().any(|group| !group.applications.is_empty())),
-        (TrustEffect::AnyDevice, devices),
-    ];
-    all.into_iter().filter(|(_, has)| *has).map(|(effect, _)| effect).collect()
+    fleet_trust::in_sentences(violations.iter().map(|violation| violation.sentence.as_str()))
 }
 
 /// The rules for a source, as of what is applied now: a commit that loosens them cannot use that itself.
@@ -211,61 +101,59 @@ pub(crate) async fn judge(
     if goes_back {
         history = mirror.git.history(mirror.path, None, tip, 1).await?;
     }
-    let asked = Arc::new(asked);
-    let policy = Arc::new(Policy::new(&asked));
-    let commits = history.commits;
-    let mut dates: Vec<Option<i64>> = commits.iter().map(committed_at).collect();
-    // The parent of the oldest one is in force already; how old that is counts too.
+    let commits: Vec<NewCommit> = history.commits.into_iter().map(candidate).collect();
     let oldest = commits.last().and_then(|oldest| oldest.first_parent.as_ref());
-    dates.push(match oldest {
-        Some(parent) => mirror.git.history(mirror.path, None, parent, 1).await?.commits.first().and_then(committed_at),
+    let before = match oldest {
+        Some(parent) => before(mirror, parent).await?,
         None => None,
-    });
+    };
     let detached = goes_back || base.is_some() && !commits.is_empty() && oldest != base;
-    let (judging, judged_commits, judged_dates) = (Arc::clone(&policy), commits.clone(), dates);
-    let judged = blocking("judging signatures", move || {
-        let one = |(at, commit): (usize, &HistoryCommit)| {
-            let parent_committed_at = judged_dates.get(at + 1).copied().flatten();
-            judging.judge(Subject { id: &commit.id, raw: commit.raw.as_deref(), parent_committed_at })
-        };
-        judged_commits.iter().enumerate().map(one).collect::<Vec<Judged>>()
-    })
-    .await?;
-    let mut found = Vec::with_capacity(commits.len());
-    for (commit, judged) in commits.into_iter().zip(judged).rev() {
-        let covered = covered(mirror, &policy, &commit, base.is_none() || detached, &judged).await?;
-        found.push(TrustedCommit { id: commit.id, subject: commit.subject, judged, covered });
-    }
-    Ok(Range { asked, policy, commits: Arc::new(found), too_long, detached })
+    examine(mirror, asked, Candidates { commits, before, too_long, is_first: base.is_none(), detached }).await
 }
 
-fn committed_at(commit: &HistoryCommit) -> Option<i64> {
-    SignedCommit::parse(commit.raw.as_deref()?).ok().map(|commit| commit.committed_at)
-}
-
-/// By rule: whether a commit is covered by what it changes. What cannot be told counts as covered.
-async fn covered(
+/// Judges the commits of a pull request: those that it has and `base` has not. What it lacks of `base`, it does not take back
+/// when it is merged.
+///
+/// # Errors
+/// When the mirror or the database cannot be read.
+pub(crate) async fn judge_proposal(
     mirror: Mirror<'_>,
-    policy: &Policy,
-    commit: &HistoryCommit,
-    is_first: bool,
-    judged: &Judged,
-) -> Result<Vec<bool>, RunError> {
-    // Only where a signature is missing does it matter what the commit changes.
-    let asks = policy.rules().zip(&judged.rules).any(|(rule, judged)| rule.asks_for_paths() && judged.is_err());
-    let changed: Option<Vec<String>> = match (&commit.first_parent, asks) {
-        (Some(parent), true) if !is_first => match mirror.git.diff(mirror.path, parent, &commit.id, "").await {
-            Ok(changes) => Some(changes.into_iter().map(|change| change.path).collect()),
-            Err(error) if [GitErrorKind::TooLarge, GitErrorKind::NotUtf8Path].contains(&error.kind) => None,
+    base: &CommitId,
+    tip: &CommitId,
+    asked: Vec<SyncTrust>,
+) -> Result<Range, RunError> {
+    let history = mirror.git.history(mirror.path, Some(base), tip, MAX_COMMITS).await?;
+    let too_long = !history.complete;
+    let commits: Vec<NewCommit> = history.commits.into_iter().map(candidate).collect();
+    let before = match commits.last().and_then(|oldest| oldest.first_parent.as_ref()) {
+        Some(parent) => before(mirror, parent).await?,
+        None => None,
+    };
+    examine(mirror, asked, Candidates { commits, before, too_long, is_first: false, detached: false }).await
+}
+
+fn candidate(commit: HistoryCommit) -> NewCommit {
+    let HistoryCommit { id, first_parent, subject, raw } = commit;
+    NewCommit { id, first_parent, subject, raw }
+}
+
+async fn before(mirror: Mirror<'_>, parent: &CommitId) -> Result<Option<Vec<u8>>, RunError> {
+    let history = mirror.git.history(mirror.path, None, parent, 1).await?;
+    Ok(history.commits.into_iter().next().and_then(|commit| commit.raw))
+}
+
+async fn examine(mirror: Mirror<'_>, asked: Vec<SyncTrust>, candidates: Candidates) -> Result<Range, RunError> {
+    let examined = blocking("judging signatures", move || Examined::new(asked, candidates)).await?;
+    let mut changed = BTreeMap::new();
+    for (parent, commit) in examined.open() {
+        match mirror.git.diff(mirror.path, &parent, &commit, "").await {
+            Ok(changes) => drop(changed.insert(commit, changes.into_iter().map(|change| change.path).collect())),
+            // What cannot be told counts as covered.
+            Err(error) if [GitErrorKind::TooLarge, GitErrorKind::NotUtf8Path].contains(&error.kind) => {}
             Err(error) => return Err(error.into()),
-        },
-        (Some(_) | None, _) => None,
-    };
-    let covers = |rule: fleet_trust::RuleView<'_>| match &changed {
-        None => rule.covers_everything() || rule.asks_for_paths(),
-        Some(paths) => rule.covers_everything() || paths.iter().any(|path| rule.covers_path(path)),
-    };
-    Ok(policy.rules().map(covers).collect())
+        }
+    }
+    Ok(examined.finish(&changed))
 }
 
 /// Names rules: other rules have another digest.
@@ -284,11 +172,12 @@ pub(crate) fn violations(
     plan: &Plan,
     radius: &Radius,
 ) -> Result<Vec<Violation>, StoreError> {
-    let asked = vouched.map_or(&[][..], |vouched| &vouched.range.asked[..]);
+    let asked = vouched.map_or(&[][..], |vouched| vouched.range.asked());
     if asked != rules.trust() {
         return Err(StoreError::Conflict { what: "the rules for signatures".to_owned() });
     }
-    Ok(vouched.map_or_else(Vec::new, |vouched| vouched.range.violations(vouched.count, &effects(plan, radius))))
+    let found = vouched.map_or_else(Vec::new, |vouched| vouched.range.violations(vouched.count, &plan.effects(radius)));
+    Ok(found.into_iter().map(Violation::from).collect())
 }
 
 #[cfg(test)]

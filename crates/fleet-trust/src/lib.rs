@@ -7,10 +7,12 @@
 
 mod commit;
 mod openpgp;
+mod range;
 mod rules;
 mod ssh;
 
 pub use commit::{CommitError, Signature, SignedCommit};
 pub use openpgp::{Certificates, CertificatesError};
+pub use range::{Candidates, Examined, JudgedCommit, MAX_COMMITS, NewCommit, Range, Violation, in_sentences, remedy};
 pub use rules::{Denial, DenialKind, Judged, Policy, RuleView, Subject, glob};
 pub use ssh::{AllowedSigners, LineError};

@@ -24,6 +24,7 @@ struct Rule {
     effects: Vec<TrustEffect>,
     covers_everything: bool,
     sets: Vec<Set>,
+    signed_by: Vec<String>,
     told: String,
 }
 
@@ -100,6 +101,23 @@ impl RuleView<'_> {
     }
 }
 
+impl<'a> RuleView<'a> {
+    /// The sets of signers of whom one signature is enough.
+    pub fn signed_by(&self) -> &'a [String] {
+        &self.0.signed_by
+    }
+}
+
+impl DenialKind {
+    /// The word for it in conditions, holds and plans.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unsigned => "UnsignedCommit",
+            Self::Untrusted => "UntrustedSigner",
+        }
+    }
+}
+
 impl Policy {
     /// The union of what several policies ask for.
     pub fn new(trusts: &[SyncTrust]) -> Self {
@@ -169,6 +187,7 @@ impl Rule {
         Self {
             effects: rule.effects.clone().unwrap_or_default(),
             sets: sets.collect(),
+            signed_by: rule.signed_by.clone(),
             told: told(rule),
             paths,
             covers_everything,

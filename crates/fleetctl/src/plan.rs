@@ -10,6 +10,7 @@ mod markdown;
 mod masked;
 mod names;
 mod range;
+mod signatures;
 mod text;
 mod words;
 
@@ -31,6 +32,7 @@ use inventory::Known;
 use limits::Measured;
 use names::Names;
 use range::Range;
+use signatures::{Question, Signatures};
 
 /// How a plan is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -57,7 +59,10 @@ pub(crate) struct PlanArgs {
     /// Take the enrolled devices from the service, too; implied by --server
     #[arg(long)]
     pub(crate) live: bool,
-    /// Exit with 1 when the change exceeds a limit of the SyncPolicy
+    /// HEAD is a merge that only tries how this revision would land, as CI makes it: judge the signatures of its commits
+    #[arg(long, value_name = "REV")]
+    pub(crate) proposal: Option<String>,
+    /// Exit with 1 when the change exceeds a limit of the SyncPolicy, or lacks a signature that it asks for
     #[arg(long)]
     pub(crate) fail_on_limits: bool,
     /// Output format
@@ -85,6 +90,8 @@ pub(crate) struct Report {
     details: Vec<Detail>,
     measured: Vec<Measured>,
     exceeded: Vec<Exceeded>,
+    /// Which commits lack a signature.
+    signatures: Signatures,
     /// What people should know to read it.
     remarks: Vec<String>,
 }
@@ -93,6 +100,10 @@ pub(crate) fn run(args: &PlanArgs, connection: &Connection, io: &mut Io<'_>) -> 
     let place = Place::find(&args.repository)?;
     let clones = Clones::open(&args.repository.repositories)?;
     let range = Range::read(args.range.as_deref(), place.repository()?)?;
+    let proposal = match &args.proposal {
+        Some(revision) => Some(place.repository()?.resolve(revision).context("--proposal")?),
+        None => None,
+    };
     let mut remarks = Vec::new();
     let base = load_base(&place, &range, &mut remarks)?;
     let head = match &range.head {
@@ -116,6 +127,9 @@ pub(crate) fn run(args: &PlanArgs, connection: &Connection, io: &mut Io<'_>) -> 
             ));
         }
         policy = limits::find(&before.report, args.source.as_deref());
+        if has_errors(&before.findings) && !policy.trust().is_empty() {
+            policy.unclear_trust = Some(format!("{} has errors, so that other rules may be in force", range.base));
+        }
         current = before.state;
     }
     remarks.extend(policy.remark.take());
@@ -133,9 +147,22 @@ pub(crate) fn run(args: &PlanArgs, connection: &Connection, io: &mut Io<'_>) -> 
     let names = Names::collect(&current, &incoming, &known.inventory);
     let (measured, exceeded) = limits::measure(&plan.radius, &policy);
     remarks.extend(limits::grace(&plan.radius, &policy));
-    let over = !exceeded.is_empty();
+    let signatures = signatures::judge(&Question {
+        place: &place,
+        clones: &clones,
+        range: &range,
+        proposal: proposal.as_ref(),
+        asked: policy.trust(),
+        unclear: policy.unclear_trust.clone(),
+        base: base.as_ref(),
+        current: &current,
+        incoming: &incoming,
+        inventory: &known.inventory,
+        plan: &plan,
+    })?;
+    let over = !exceeded.is_empty() || signatures.hold();
     let path = args.repository.path.clone();
-    let report = Report { plan, range, path, known, names, details, measured, exceeded, remarks };
+    let report = Report { plan, range, path, known, names, details, measured, exceeded, signatures, remarks };
     match args.output {
         PlanFormat::Human => human::write(&report, io)?,
         PlanFormat::Json => json::write(&report, io)?,

@@ -64,7 +64,16 @@ const ALLOWED: [(&str, &[&str]); 22] = [
     ),
     (
         "fleetctl",
-        &["fleet-fmt", "fleet-git", "fleet-lint", "fleet-model", "fleet-pki", "fleet-render", "fleet-runtime"],
+        &[
+            "fleet-fmt",
+            "fleet-git",
+            "fleet-lint",
+            "fleet-model",
+            "fleet-pki",
+            "fleet-render",
+            "fleet-runtime",
+            "fleet-trust",
+        ],
     ),
     // For development.
     ("fleet-test", &["fleet-model"]),

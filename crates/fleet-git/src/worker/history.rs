@@ -17,7 +17,7 @@ const MAX_RAW_TOTAL: usize = 16 << 20;
 
 /// The commits from `tip` along first parents down to what `base` has in its history, newest first. Without a base, or
 /// with one that the mirror does not know, down to the root.
-pub(super) fn history(
+pub(crate) fn history(
     repo: &Repository,
     base: Option<&CommitId>,
     tip: &CommitId,

@@ -37,7 +37,7 @@ pub(crate) fn list(
 ///
 /// # Errors
 /// `PathMissing` when `path` is missing in `to`: whether that means deletion is not for this crate to say.
-pub(super) fn diff(
+pub(crate) fn diff(
     repo: &Repository,
     from: &CommitId,
     to: &CommitId,

@@ -8,6 +8,7 @@ use fleet_model::CommitId;
 use fleet_render::plan::Change;
 
 use super::Preview;
+use super::signatures::Signatures;
 use crate::outbox::sentence;
 
 /// So many findings, objects, groups and names of a group are shown.
@@ -17,11 +18,19 @@ const MAX_GROUPS: usize = 20;
 const MAX_NAMES: usize = 8;
 /// So much of one text from outside is shown.
 const MAX_TEXT: usize = 300;
+/// The same of a sentence that ends with what to do.
+const MAX_SENTENCE: usize = 700;
+/// So many commits and rules are named.
+const MAX_SIGNATURES: usize = 10;
 
 /// Text from outside as inline code.
 fn code(text: &str) -> String {
+    code_of(text, MAX_TEXT)
+}
+
+fn code_of(text: &str, most: usize) -> String {
     let plain = text.chars().map(|c| if c.is_control() || is_invisible(c) { ' ' } else { c });
-    let line: String = plain.take(MAX_TEXT).collect();
+    let line: String = plain.take(most).collect();
     let line = line.trim();
     if line.is_empty() {
         return "` `".to_owned();
@@ -47,10 +56,50 @@ fn more(all: usize, shown: usize) -> String {
     if all > shown { format!("and {} more", all - shown) } else { String::new() }
 }
 
+/// The section about signatures.
+fn signatures(signatures: &Signatures) -> Vec<String> {
+    let mut lines = vec!["\n### Signatures\n".to_owned()];
+    let (commits, lacking, fix, landing) = match signatures {
+        Signatures::NotJudged(why) => {
+            lines.push(format!("Not judged: {}", code(why)));
+            return lines;
+        }
+        Signatures::Judged { commits, lacking, fix, landing } => (*commits, lacking, fix, landing),
+    };
+    let are =
+        if commits == 1 { "The commit of this pull request has" } else { "All commits of this pull request have" };
+    match lacking.len() {
+        0 => lines.push(format!("{are} every signature that a rule asks for.")),
+        1 => lines.push(format!("**1 of {commits} commits lacks a signature that a rule asks for:**\n")),
+        many if many > MAX_SIGNATURES => {
+            lines.push(format!(
+                "**More than {MAX_SIGNATURES} of {commits} commits lack a signature that a rule asks for:**\n"
+            ));
+        }
+        many => lines.push(format!("**{many} of {commits} commits lack a signature that a rule asks for:**\n")),
+    }
+    let one = |one: &fleet_trust::Violation| format!("- {}: {}", one.kind.code(), code_of(&one.sentence, MAX_SENTENCE));
+    lines.extend(lacking.iter().take(MAX_SIGNATURES).map(one));
+    if !fix.is_empty() {
+        lines.push("\nFix:\n".to_owned());
+        lines.extend(fix.iter().map(|fix| format!("- {}", code_of(fix, MAX_SENTENCE))));
+    }
+    let makes = "\nA merge or squash that the Git host makes is another commit with its own signature, and is judged when it lands";
+    if landing.is_empty() {
+        lines.push(format!("{makes}; no rule covers it."));
+        return lines;
+    }
+    lines.push(format!("{makes}. It will need a signature under each of these:\n"));
+    lines.extend(landing.iter().take(MAX_SIGNATURES).map(|rule| format!("- {}", code(rule))));
+    lines.extend(Some(more(landing.len(), MAX_SIGNATURES)).filter(|more| !more.is_empty()));
+    lines
+}
+
 /// The comment.
 pub(super) fn write(mark: &str, source: &str, head: &CommitId, applied: &CommitId, preview: &Preview) -> String {
     let mut lines = vec![mark.to_owned(), format!("## Fleet plan of source {}", code(source)), String::new()];
     lines.push(format!("{} after {}, which is in force.", code(head.short()), code(applied.short())));
+    lines.extend(preview.landing.as_ref().map(|told| format!("\n> {}", code_of(told, MAX_SENTENCE))));
     lines.push(String::new());
     match &preview.plan {
         None => lines.push("**This commit would be refused, and change nothing.**".to_owned()),
@@ -61,6 +110,7 @@ pub(super) fn write(mark: &str, source: &str, head: &CommitId, applied: &CommitI
             }
         }
     }
+    lines.extend(preview.signatures.iter().flat_map(signatures));
     lines.push(String::new());
     for finding in preview.diagnostics.iter().take(MAX_FINDINGS) {
         lines.push(format!("- {}", code(&finding.to_string())));

@@ -9,7 +9,7 @@ use crate::conditions;
 use crate::guard::Rewritten;
 use crate::laps::Laps;
 use crate::snapshot::Mirror;
-use crate::trust::{self, Range, Vouched};
+use crate::trust::{self, Range, Violation, Vouched};
 
 /// So many commits are applied one after the other in one look, and as many tried without success; the next look goes on.
 const MAX_STEPS: usize = 16;
@@ -44,7 +44,7 @@ impl Source {
                 Part::Done(result) => return Ok(result),
                 Part::Stuck => {
                     self.shared.metrics.distrusted.inc();
-                    let vouched = Vouched { count: range.commits.len(), range, holds: true };
+                    let vouched = Vouched { count: range.commits().len(), range, holds: true };
                     return self.take(tip, Way::Forward(rewritten, Some(vouched)), laps).await;
                 }
             }
@@ -60,16 +60,16 @@ impl Source {
         rewritten: Option<&Rewritten>,
         laps: &mut Laps,
     ) -> Result<Part, RunError> {
-        let all = range.commits.len();
+        let all = range.commits().len();
         let mut count = range.acceptable();
         for _ in 0..MAX_STEPS {
             // The commit in force is looked at again; or its history was rewritten, or the commit in force came in by a
             // second parent, which is one decision.
             let is_all = count == all;
-            if (count == 0 && all > 0) || ((rewritten.is_some() || range.detached) && !is_all) {
+            if (count == 0 && all > 0) || ((rewritten.is_some() || range.is_detached()) && !is_all) {
                 break;
             }
-            let target = if is_all { tip.clone() } else { range.commits[count - 1].id.clone() };
+            let target = if is_all { tip.clone() } else { range.commits()[count - 1].id.clone() };
             let vouched = Vouched { range: range.clone(), count, holds: false };
             self.distrusted = None;
             let taken = self.take(&target, Way::Forward(rewritten.cloned(), Some(vouched)), laps).await?;
@@ -124,19 +124,24 @@ impl Source {
         let mirror = std::sync::Arc::clone(&self.mirror);
         let range = trust::judge(Mirror { git: &shared.git, path: mirror.path() }, base, tip, asked).await?;
         let valid = range.acceptable();
-        let newest =
-            if valid == range.commits.len() { Some(tip) } else { valid.checked_sub(1).map(|at| &range.commits[at].id) };
+        let newest = if valid == range.commits().len() {
+            Some(tip)
+        } else {
+            valid.checked_sub(1).map(|at| &range.commits()[at].id)
+        };
         if let Some(newest) = newest.or(base) {
             self.note_verified(newest).await?;
         }
-        match range.violations(range.commits.len(), &[]).first() {
+        let found: Vec<Violation> =
+            range.violations(range.commits().len(), &[]).into_iter().map(Violation::from).collect();
+        match found.first() {
             // Nothing is new: what was said when it came stays.
-            None if range.commits.is_empty()
+            None if range.commits().is_empty()
                 && (conditions::is_verified(&self.conditions)
                     || conditions::is_unverified_in_force(&self.conditions)) => {}
             None => tell_verified(&mut self.conditions, tip, &range, &now),
             Some(first) => {
-                let told = trust::sentences(&range.violations(range.commits.len(), &[])).join("; ");
+                let told = trust::sentences(&found).join("; ");
                 conditions::not_verified(&mut self.conditions, first.reason, &told, &now);
             }
         }
@@ -162,7 +167,7 @@ pub(super) fn tell_verified(conditions: &mut Vec<Condition>, commit: &CommitId, 
 pub(super) fn tell_applied(conditions: &mut Vec<Condition>, commit: &CommitId, way: &Way, now: &str) {
     let Way::Forward(_, Some(vouched)) = way else { return };
     match vouched.holds {
-        false if vouched.range.commits.is_empty() => {}
+        false if vouched.range.commits().is_empty() => {}
         false => tell_verified(conditions, commit, &vouched.range, now),
         // With violations only an approval lets it through.
         true => {

@@ -4,4 +4,5 @@
 
 mod git;
 mod properties;
+mod range;
 mod signing;

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::detail::{Detail, Part, VARIES};
+use super::signatures::{MERGES, Signatures};
 use super::text::{count, line, thousands, visible, wrap};
 use super::{Report, words};
 use crate::Io;
@@ -74,6 +75,7 @@ pub(super) fn write(report: &Report, io: &mut Io<'_>) -> io::Result<()> {
     }
     page.others(report)?;
     page.limits(report)?;
+    page.signatures(&report.signatures)?;
     page.gap()?;
     page.put(Ink::Dim, "digest: ", &plan.digest.to_string())
 }
@@ -210,6 +212,32 @@ impl Page<'_, '_> {
         for exceeded in &report.exceeded {
             let sentence = format!("the change would have to wait for a person: it {}", exceeded.sentence);
             self.sentence(Some(Ink::Red), "  ", &sentence)?;
+        }
+        Ok(())
+    }
+
+    fn signatures(&mut self, signatures: &Signatures) -> io::Result<()> {
+        let judged = match signatures {
+            Signatures::NotAsked => return Ok(()),
+            Signatures::NotJudged(why) => {
+                self.gap()?;
+                self.put(Ink::Bold, "", "Signatures")?;
+                return self.sentence(Some(Ink::Yellow), "  ", &format!("not judged: {why}"));
+            }
+            Signatures::Judged(judged) => judged,
+        };
+        self.gap()?;
+        self.put(Ink::Bold, "", "Signatures")?;
+        let ink = if signatures.hold() { Ink::Red } else { Ink::Green };
+        self.sentence(Some(ink), "  ", &judged.summary())?;
+        for (code, sentence) in judged.held() {
+            self.sentence(None, &format!("  {code}: "), sentence)?;
+        }
+        for fix in judged.fix() {
+            self.sentence(None, "  fix: ", fix)?;
+        }
+        for remark in judged.remarks.iter().map(String::as_str).chain([MERGES]) {
+            self.sentence(Some(Ink::Dim), "  note: ", remark)?;
         }
         Ok(())
     }

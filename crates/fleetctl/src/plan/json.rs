@@ -7,7 +7,7 @@ use super::detail::Part;
 use crate::Io;
 
 pub(super) fn write(report: &Report, io: &mut Io<'_>) -> anyhow::Result<()> {
-    let Report { plan, range, path, known, names: _, details, measured, exceeded, remarks } = report;
+    let Report { plan, range, path, known, names: _, details, measured, exceeded, signatures, remarks } = report;
     let mut value = serde_json::to_value(plan)?;
     let parts = |parts: &[Part]| -> Vec<Value> {
         parts
@@ -35,6 +35,7 @@ pub(super) fn write(report: &Report, io: &mut Io<'_>) -> anyhow::Result<()> {
         "enrolled": known.enrolled,
         "limits": limits,
         "exceeded": exceeded,
+        "signatures": signatures.json(),
         "remarks": remarks,
         "plan": value,
     });

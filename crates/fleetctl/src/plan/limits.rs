@@ -1,7 +1,7 @@
 //! How far a change reaches, measured against the SyncPolicy that is in force before it.
 
 use fleet_lint::TreeReport;
-use fleet_model::{Limit, Limits, Manifest, SyncPolicySpec, SyncRules};
+use fleet_model::{Limit, Limits, Manifest, SyncPolicySpec, SyncRules, SyncTrust};
 use fleet_render::plan::{Exceeded, Radius};
 
 /// The limits in force.
@@ -10,6 +10,15 @@ pub(super) struct Found {
     rules: SyncRules,
     /// What is unclear about them.
     pub(super) remark: Option<String>,
+    /// Why more signatures may be asked for.
+    pub(super) unclear_trust: Option<String>,
+}
+
+impl Found {
+    /// Which signatures are asked for.
+    pub(super) fn trust(&self) -> &[SyncTrust] {
+        self.rules.trust()
+    }
 }
 
 /// One limit and what the change comes to.
@@ -46,7 +55,11 @@ pub(super) fn find(report: &TreeReport, source: Option<&str>) -> Found {
         "the SyncPolicies here name sources; say which one this is with --source, until then the default limits are shown"
             .to_owned()
     });
-    Found { rules: SyncRules::of_source(source, policies), remark }
+    let trust_elsewhere = policies.iter().any(|(_, policy)| policy.trust.is_some() && policy.sources.is_some());
+    let unclear_trust = (trust_elsewhere && source.is_none()).then(|| {
+        "a SyncPolicy asks for signatures in sources that it names; say which one this is with --source".to_owned()
+    });
+    Found { rules: SyncRules::of_source(source, policies), remark, unclear_trust }
 }
 
 /// What becomes of the objects that a change removes, until the plan's state is reached; `None` when it removes none.

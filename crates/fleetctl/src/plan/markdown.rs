@@ -7,6 +7,7 @@ use fleet_render::plan::Group;
 
 use super::detail::{Detail, Part, VARIES};
 use super::names::Names;
+use super::signatures::{MERGES, Signatures};
 use super::text::{count, line, thousands, visible};
 use super::{Report, words};
 
@@ -32,6 +33,7 @@ pub(super) fn comment(report: &Report, most_bytes: usize) -> String {
     let mut out = Capped { text: String::new(), most: most_bytes.saturating_sub(RESERVE), cut: false };
     out.add(&head(report));
     out.add(&limits(report));
+    out.add(&signatures(&report.signatures));
     out.add(&objects(report));
     out.add(&still(report));
     let mut shown = 0;
@@ -155,6 +157,26 @@ fn limits(report: &Report) -> String {
         let (number, total) = (thousands(one.count), thousands(one.total));
         text.push_str(&format!("| {} | {number} | {total} | {} |\n", one.what, words::allowed(one, report)));
     }
+    text
+}
+
+fn signatures(signatures: &Signatures) -> String {
+    let judged = match signatures {
+        Signatures::NotAsked => return String::new(),
+        Signatures::NotJudged(why) => return format!("\n> Signatures are not judged: {}\n", sentence(why)),
+        Signatures::Judged(judged) => judged,
+    };
+    let mut text = format!("\n### Signatures\n\n{}\n", sentence(&judged.summary()));
+    let held: Vec<String> =
+        judged.held().map(|(word, reason)| format!("- **{word}**: {}\n", sentence(reason))).collect();
+    let fixes: Vec<String> = judged.fix().iter().map(|fix| format!("- {}\n", sentence(fix))).collect();
+    if !held.is_empty() {
+        text.push_str(&format!("\n{}\nFix:\n\n{}", held.concat(), fixes.concat()));
+    }
+    for remark in &judged.remarks {
+        text.push_str(&format!("\n> {}\n", sentence(remark)));
+    }
+    text.push_str(&format!("\n<sub>Note: {MERGES}.</sub>\n"));
     text
 }
 

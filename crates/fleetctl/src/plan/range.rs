@@ -23,6 +23,13 @@ pub(super) struct Named {
     name: String,
 }
 
+impl Named {
+    /// How people named it; where that is no revision, its id.
+    pub(super) fn name(&self) -> &str {
+        if self.name.contains(' ') { self.id.short() } else { &self.name }
+    }
+}
+
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let short = self.id.short();

@@ -22,6 +22,7 @@ mod load;
 mod mirrors;
 mod outbox;
 mod plans;
+mod proposals;
 mod replicas;
 mod repositories;
 mod restored;

@@ -14,16 +14,16 @@ use crate::holds::{digest, fleet, wait_held};
 const TOKEN: &str = "a-token-that-must-not-show";
 
 /// A Git host over HTTPS with one repository, and a forge's API that is told of it.
-struct World {
-    there: Installation,
-    repo: GitRepo,
+pub(crate) struct World {
+    pub(crate) there: Installation,
+    pub(crate) repo: GitRepo,
     root: tempfile::TempDir,
-    forge: ForgeHost,
+    pub(crate) forge: ForgeHost,
     _server: GitServer,
 }
 
 impl World {
-    fn start(flavor: Flavor, files: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(flavor: Flavor, files: &[(&str, &str)]) -> Self {
         let repo = GitRepo::init();
         for (path, content) in files {
             repo.write(path, content);
@@ -61,13 +61,18 @@ impl World {
 
     fn push(&self) -> String {
         let commit = self.repo.commit("change");
-        let bare = self.root.path().join("acme/fleet.git");
-        self.repo.git(&["push", "--quiet", "--force", bare.to_str().unwrap(), "main"]);
+        self.publish("main");
         commit
     }
 
+    /// Brings a reference to the host: `main`, `topic:refs/pull/5/head`.
+    pub(crate) fn publish(&self, reference: &str) {
+        let bare = self.root.path().join("acme/fleet.git");
+        self.repo.git(&["push", "--quiet", "--force", bare.to_str().unwrap(), reference]);
+    }
+
     /// Waits until people see this beside a commit.
-    fn wait_shown(&self, commit: &str, context: &str, state: &str, part: &str) {
+    pub(crate) fn wait_shown(&self, commit: &str, context: &str, state: &str, part: &str) {
         eventually(&format!("{context} of {commit} to be {state} with {part:?}: {:?}", self.forge.statuses()), || {
             let shown = self.forge.shown(commit);
             let (found, description) = shown.get(context)?;

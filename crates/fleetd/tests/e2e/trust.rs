@@ -8,7 +8,7 @@ use crate::harness::{Database, Installation, eventually};
 use crate::holds::{condition, digest, events, fleet, told, wait_held};
 
 /// An SSH key in a directory of its own: (private file, line of the public key).
-fn key(there: &Installation, name: &str) -> (PathBuf, String) {
+pub(crate) fn key(there: &Installation, name: &str) -> (PathBuf, String) {
     let file = there.repo.scratch().join(name);
     let done = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&file).status();
     assert!(done.unwrap().success());
@@ -25,14 +25,14 @@ fn signed(there: &Installation, key: &(PathBuf, String), message: &str) -> Strin
 }
 
 /// A policy with the rules and this line of an allowed signer.
-fn policy(line: &str, rules: &str) -> String {
+pub(crate) fn policy(line: &str, rules: &str) -> String {
     format!(
         "apiVersion: shorebase/v1alpha1\nkind: SyncPolicy\nmetadata:\n  name: signatures\nspec:\n  trust:\n    signers:\n      \
          - name: platform\n        ssh: |\n          {line}\n    rules:\n{rules}"
     )
 }
 
-const EVERY: &str = "      - signedBy: [platform]\n";
+pub(crate) const EVERY: &str = "      - signedBy: [platform]\n";
 
 /// A source whose policy asks for signatures; the commit that brings it is the last one that needs none.
 fn start(options: &str, rules: &str) -> (Installation, (PathBuf, String)) {
@@ -269,4 +269,72 @@ fn rules_that_come_later_from_elsewhere_are_told_of_the_commit_in_force_and_leav
     there.repo.remove("policies/trust.yaml").write("README.md", "no rules\n");
     there.wait_applied(&there.repo.commit("no rules"));
     assert_eq!(told("NoTrustRules").0, "True");
+}
+
+/// What the service says of a held commit's signatures, without what there is to do.
+fn held_sentences(source: &serde_json::Value) -> Vec<String> {
+    let all = source["status"]["held"]["sentences"].as_array().unwrap();
+    let all = all.iter().map(|sentence| sentence.as_str().unwrap().to_owned());
+    all.filter(|sentence| sentence.starts_with("commit ")).collect()
+}
+
+#[test]
+fn the_plan_of_a_branch_says_what_the_service_holds_after_it() {
+    let rules = "      - paths: [\"fleets/prod/**\"]\n        effects: [RemoveFleet, SyncPolicy]\n        signedBy: [platform]\n";
+    let (there, key) = start("", rules);
+    there.repo.write("fleets/gates.yaml", fleet("gates", "one")).write("fleets/doors.yaml", fleet("doors", "one"));
+    let mut base = there.repo.commit("gates and doors");
+    there.wait_applied(&base);
+    type Step<'a> = (&'a str, &'a dyn Fn(&Installation));
+    let steps: [Step<'_>; 4] = [
+        ("harmless", &|there| {
+            there.repo.write("README.md", "words");
+            there.repo.commit("words, by nobody");
+        }),
+        ("a path", &|there| {
+            there.repo.write("README.md", "more words");
+            there.repo.commit("words, by nobody");
+            there.repo.write("fleets/prod/tills.yaml", fleet("tills", "one"));
+            there.repo.commit("tills, by nobody");
+            signed(there, &key, "on top, signed");
+        }),
+        ("an effect", &|there| {
+            there.repo.write("fleets/lifts.yaml", fleet("lifts", "one"));
+            there.repo.commit("lifts, by nobody");
+            there.repo.remove("fleets/gates.yaml");
+            there.repo.commit("no gates, by nobody");
+            there.repo.write("README.md", "even more words");
+            there.repo.commit("on top, by nobody");
+        }),
+        ("an effect, signed", &|there| {
+            there.repo.remove("fleets/doors.yaml");
+            signed(there, &key, "no doors, signed");
+            there.repo.write("README.md", "yet more words");
+            there.repo.commit("on top, by nobody");
+        }),
+    ];
+    for (what, change) in steps {
+        there.repo.git(&["switch", "--quiet", "-C", "next", &base]);
+        change(&there);
+        let tip = there.repo.head();
+        let range = format!("{base}..{tip}");
+        let output = there.offline(&["plan", &range, "--source", "main", "-o", "json"]);
+        let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let held = plan["signatures"]["held"].as_array().unwrap_or_else(|| panic!("{plan:#}")).iter();
+        let said: Vec<String> = held.map(|one| one["sentence"].as_str().unwrap().to_owned()).collect();
+        there.repo.git(&["switch", "--quiet", "main"]);
+        there.repo.git(&["reset", "--quiet", "--hard", &tip]);
+        if said.is_empty() {
+            there.wait_applied(&tip);
+            base = tip;
+            continue;
+        }
+        let source = wait_held(&there, &tip);
+        assert_eq!(held_sentences(&source), said, "{what}");
+        let word = plan["signatures"]["held"][0]["code"].as_str().unwrap();
+        assert_eq!(condition(&source, "Held").1, word, "{what}");
+        there.fleetctl_ok(&["source", "approve", "main", "--plan", &digest(&source), "--reason", what]);
+        there.wait_applied(&tip);
+        base = tip;
+    }
 }
