@@ -176,6 +176,55 @@ impl WorkerPool {
         Ok(entries)
     }
 
+    /// All files at or below any of `paths` in a fetched commit, sorted by path; at most 200,000. Paths that are not there
+    /// have none.
+    ///
+    /// # Errors
+    /// `NotUtf8Path`, `RefMissing` (fetch first), `TooLarge`, `Corrupt` (fetch again).
+    pub async fn list_places(
+        &self,
+        mirror: &Path,
+        commit: &CommitId,
+        paths: &[String],
+    ) -> Result<Vec<TreeEntry>, GitError> {
+        let op = || Op::ListPlaces {
+            mirror: mirror.to_owned(),
+            commit: commit.clone(),
+            paths: paths.to_vec(),
+            max_entries: MAX_ENTRIES,
+        };
+        let doing = format!("listing files of {}", commit.short());
+        let (answer, _) = self.read(op, doing, Received::default).await?;
+        let Answer::Tree { entries } = answer else { return Err(unexpected()) };
+        Ok(entries)
+    }
+
+    /// What differs at or below any of `paths` from one fetched commit to another, sorted by path, without rename
+    /// detection. A path that is missing in one of them has no files there: whether that means deletion is for the caller
+    /// to judge.
+    ///
+    /// # Errors
+    /// Those of [`WorkerPool::list_places`].
+    pub async fn diff_places(
+        &self,
+        mirror: &Path,
+        from: &CommitId,
+        to: &CommitId,
+        paths: &[String],
+    ) -> Result<Vec<Change>, GitError> {
+        let op = || Op::DiffPlaces {
+            mirror: mirror.to_owned(),
+            from: from.clone(),
+            to: to.clone(),
+            paths: paths.to_vec(),
+            max_entries: MAX_ENTRIES,
+        };
+        let doing = format!("comparing files of {} with {}", from.short(), to.short());
+        let (answer, _) = self.read(op, doing, Received::default).await?;
+        let Answer::Changes { changes } = answer else { return Err(unexpected()) };
+        Ok(changes)
+    }
+
     /// What differs below `path` from one fetched commit to another, sorted by path, without rename detection. A path that is
     /// missing in `from` counts as empty there; one that is missing in `to` is an error, never a deletion.
     ///

@@ -164,11 +164,24 @@ pub(crate) enum Op {
         path: String,
         max_entries: usize,
     },
+    ListPlaces {
+        mirror: PathBuf,
+        commit: CommitId,
+        paths: Vec<String>,
+        max_entries: usize,
+    },
     Diff {
         mirror: PathBuf,
         from: CommitId,
         to: CommitId,
         path: String,
+        max_entries: usize,
+    },
+    DiffPlaces {
+        mirror: PathBuf,
+        from: CommitId,
+        to: CommitId,
+        paths: Vec<String>,
         max_entries: usize,
     },
     LostCommits {
@@ -197,7 +210,9 @@ impl Op {
         match self {
             Self::ObserveRef { remote, .. } | Self::Fetch { remote, .. } => Some(remote),
             Self::ListTree { .. }
+            | Self::ListPlaces { .. }
             | Self::Diff { .. }
+            | Self::DiffPlaces { .. }
             | Self::LostCommits { .. }
             | Self::History { .. }
             | Self::ReadBlobs { .. } => None,

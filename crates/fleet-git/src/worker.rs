@@ -114,8 +114,16 @@ fn perform(request: Request, output: &Output) -> Result<Answer, GitError> {
             mirror::read(&mirror, |repo| tree::list(repo, &commit, &path, max_entries))
                 .map(|entries| Answer::Tree { entries })
         }
+        Op::ListPlaces { mirror, commit, paths, max_entries } => {
+            mirror::read(&mirror, |repo| tree::list_places(repo, &commit, &paths, max_entries))
+                .map(|entries| Answer::Tree { entries })
+        }
         Op::Diff { mirror, from, to, path, max_entries } => {
             mirror::read(&mirror, |repo| tree::diff(repo, &from, &to, &path, max_entries))
+                .map(|changes| Answer::Changes { changes })
+        }
+        Op::DiffPlaces { mirror, from, to, paths, max_entries } => {
+            mirror::read(&mirror, |repo| tree::diff_places(repo, &from, &to, &paths, max_entries))
                 .map(|changes| Answer::Changes { changes })
         }
         Op::LostCommits { mirror, from, to, max } => {

@@ -201,6 +201,11 @@ impl InputReader<'_> {
         path: &str,
     ) -> Result<ResolvedInput, InputProblem> {
         if git_ref.repository == SELF_REPOSITORY {
+            // A part of the files is worse than none.
+            if !self.snapshot.covers(path) {
+                let reason = format!("the files at {path:?} were not read with the commit");
+                return Err(InputProblem::Retry(fleet_git::GitError::new(GitErrorKind::Other, reason)));
+            }
             let entries: Vec<(String, Entry)> = self
                 .snapshot
                 .entries

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use fleet_forge::{ForgeError, ForgeErrorKind, Pull, StatusState, comment_mark};
 use fleet_git::GitError;
-use fleet_lint::{check_tree, codes, has_errors};
+use fleet_lint::{codes, has_errors};
 use fleet_model::{CommitId, Diagnostic, Digest, Kind};
 use fleet_render::plan::Plan;
 use fleet_runtime::{CancellationToken, ErrorChain};
@@ -213,8 +213,7 @@ async fn preview(
     let place = Mirror { git, path: source_mirror.path() };
     let judge = configs.of_commit(place, applied).await?.unwrap_or_else(|| Arc::clone(&own));
     drop(in_use);
-    let (files, paths) = (snapshot.files(), snapshot.all_paths());
-    let report = blocking("checking", move || check_tree(&files, Some(&paths), &judge.0)).await?;
+    let report = blocking("checking", snapshot.check(&judge.0)).await?;
     let mut diagnostics: Vec<Diagnostic> = own.1.iter().chain(&report.diagnostics).cloned().collect();
     let irregular = snapshot
         .irregular_candidates(&definition.path)
