@@ -228,7 +228,7 @@ async fn preview(
     }
     let (source, only_in_force) = (definition.name.as_str(), true);
     let building = Building { shared, source, report: &report, snapshot: &snapshot, mirror, only_in_force };
-    match building.run(&mut ContentCache::new()).await? {
+    match building.run(&mut ContentCache::default()).await? {
         Err(findings) => {
             diagnostics.extend(findings);
             Ok(Preview { diagnostics, plan: None })

@@ -195,7 +195,7 @@ impl Source {
             applied: row.applied_commit,
             conditions,
             snapshot: None,
-            contents: ContentCache::new(),
+            contents: ContentCache::default(),
             lint_configs: LintConfigs::default(),
             only_waits: false,
             refused: None,
@@ -613,8 +613,6 @@ impl Source {
                     took = %laps,
                     "Applied a commit"
                 );
-                let used: std::collections::HashSet<Digest> = desired.blobs.keys().copied().collect();
-                self.contents.retain(|_, content| used.contains(&Digest::of(content)));
                 self.snapshot = Some(snapshot);
                 self.applied = Some(commit);
                 self.conditions = after;
