@@ -74,6 +74,9 @@ pub struct FetchOutcome {
     pub forced: bool,
     /// Why the mirror was built anew, if it was: damage, or too many packs.
     pub rebuilt: Option<String>,
+    /// Why the many packs of the mirror could not be put together, when that was tried just now. The mirror is good all the
+    /// same, and the next try comes in an hour.
+    pub not_repacked: Option<String>,
 }
 
 /// A commit and the first line of its message.

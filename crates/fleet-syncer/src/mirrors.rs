@@ -352,6 +352,10 @@ impl SharedMirror {
             if let Some(why) = &outcome.rebuilt {
                 tracing::info!(repository = fleet_git::redact_url(&self.url), why, "Built a mirror anew");
             }
+            if let Some(why) = &outcome.not_repacked {
+                let repository = fleet_git::redact_url(&self.url);
+                tracing::warn!(repository, why, "Cannot put the packs of a mirror together; trying again in an hour");
+            }
         }
         lock(&self.usage).used = now();
         self.chores.notify_one();

@@ -81,7 +81,7 @@ fn fetch_here(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Result<F
     };
     let rebuilt = match found {
         Ok(repo) => match fetch_into(&repo, &revision, wanted, activity) {
-            Ok(outcome) if is_crowded => return repack::repack(path, &repo, wanted, outcome, activity),
+            Ok(outcome) if is_crowded => return Ok(repack::repack(path, &repo, &revision, wanted, outcome, activity)),
             Ok(outcome) => return Ok(outcome),
             Err(Failure::Remote(error)) => return Err(error),
             Err(Failure::Mirror(error)) => Some(error.message),
@@ -155,7 +155,7 @@ fn fetch_into(
         repack::keep(repo, base).map_err(Failure::Mirror)?;
     }
     let commit = id.to_string().parse().map_err(|error| Failure::Remote(GitError::other(format!("{error}"))))?;
-    Ok(FetchOutcome { commit, forced, rebuilt: None })
+    Ok(FetchOutcome { commit, forced, rebuilt: None, not_repacked: None })
 }
 
 /// The commit that the revision was seen at, when the mirror holds it.
