@@ -126,12 +126,14 @@ fn perform(request: Request, output: &Output) -> Result<Answer, GitError> {
             mirror::read(&mirror, |repo| tree::diff_places(repo, &from, &to, &paths, max_entries))
                 .map(|changes| Answer::Changes { changes })
         }
-        Op::LostCommits { mirror, from, to, max } => {
-            mirror::read(&mirror, |repo| ancestry::lost(repo, &from, &to, max)).map(|commits| Answer::Lost { commits })
-        }
-        Op::History { mirror, base, tip, max } => {
-            mirror::read(&mirror, |repo| history::history(repo, base.as_ref(), &tip, max)).map(Answer::History)
-        }
+        Op::LostCommits { mirror, from, to, max } => Activity::watched(output, |activity| {
+            mirror::read(&mirror, |repo| ancestry::lost(repo, &from, &to, max, activity))
+                .map(|commits| Answer::Lost { commits })
+        }),
+        Op::History { mirror, base, tip, max } => Activity::watched(output, |activity| {
+            mirror::read(&mirror, |repo| history::history(repo, base.as_ref(), &tip, max, activity))
+                .map(Answer::History)
+        }),
         Op::ReadBlobs { mirror, oids, max_blob_bytes, max_total_bytes } => {
             let bounds = blobs::Bounds { max_blob_bytes, max_total_bytes };
             mirror::read(&mirror, |repo| blobs::read(repo, &oids, bounds, output))

@@ -96,7 +96,7 @@ fn fetch_here(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Result<F
         && repack::bring_back(&fresh.repo, base, wanted, activity)
     {
         let id = gix_id(&outcome.commit)?;
-        outcome.forced = is_forced(&fresh.repo, Some(base), id)?;
+        outcome.forced = is_forced(&fresh.repo, Some(base), id, activity)?;
     }
     fresh.install(path)?;
     Ok(FetchOutcome { rebuilt, ..outcome })
@@ -150,7 +150,7 @@ fn fetch_into(
     check_commit(repo, id, wanted.revision, &url)?;
     repo.reference(keep_name(wanted.revision), id, PreviousValue::Any, "fetch")
         .map_err(|error| Failure::Mirror(classify::local(&error, "write a reference of the mirror")))?;
-    let forced = is_forced(repo, wanted.base, id).map_err(Failure::Mirror)?;
+    let forced = is_forced(repo, wanted.base, id, activity).map_err(Failure::Mirror)?;
     if let Some(base) = wanted.base.filter(|_| forced) {
         repack::keep(repo, base).map_err(Failure::Mirror)?;
     }
