@@ -2,6 +2,7 @@
 
 mod fairness;
 mod process;
+mod ways;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use crate::wire::{Answer, Change, CommitSubject, FetchOutcome, History, Op, Requ
 
 use fairness::Hosts;
 use process::{Received, Worker};
+use ways::Ways;
 
 /// At most this many files or changes per answer.
 const MAX_ENTRIES: usize = 200_000;
@@ -94,6 +96,7 @@ struct Inner {
     limits: Limits,
     free: Semaphore,
     hosts: Hosts,
+    ways: Ways,
     idle: Mutex<Vec<Worker>>,
 }
 
@@ -102,7 +105,16 @@ impl WorkerPool {
     pub fn new(command: WorkerCommand, limits: Limits) -> Self {
         let free = Semaphore::new(limits.max_workers.clamp(1, Semaphore::MAX_PERMITS));
         let hosts = Hosts::new(limits.max_workers);
-        Self { inner: Arc::new(Inner { command, limits, free, hosts, idle: Mutex::new(Vec::new()) }) }
+        Self {
+            inner: Arc::new(Inner {
+                command,
+                limits,
+                free,
+                hosts,
+                ways: Ways::default(),
+                idle: Mutex::new(Vec::new()),
+            }),
+        }
     }
 
     /// The commit that `revision` (a branch, a tag, `HEAD`, `refs/…` or a full commit id) points at on the host. An unchanged
@@ -111,9 +123,11 @@ impl WorkerPool {
     /// # Errors
     /// `HostUnreachable`, `AuthFailed`, `RateLimited`, `RefMissing`, `UnsupportedScheme`.
     pub async fn observe(&self, remote: &Remote, revision: &str) -> Result<CommitId, GitError> {
-        let op = Op::ObserveRef { remote: remote.clone(), revision: revision.to_owned() };
-        let (answer, _) = self.call(op, format!("looking at {}", remote.display_url()), Received::default()).await?;
-        let Answer::Observed { commit } = answer else { return Err(unexpected()) };
+        let long_way = self.inner.ways.is_long(&remote.url);
+        let op = Op::ObserveRef { remote: remote.clone(), revision: revision.to_owned(), long_way };
+        let answer = self.call(op, format!("looking at {}", remote.display_url()), Received::default()).await;
+        self.inner.ways.note(&remote.url, long_way, answer.as_ref().err());
+        let (Answer::Observed { commit }, _) = answer? else { return Err(unexpected()) };
         Ok(commit)
     }
 

@@ -150,6 +150,8 @@ pub(crate) enum Op {
         #[serde(with = "RemoteOnThePipe")]
         remote: Remote,
         revision: String,
+        /// Without the quick question.
+        long_way: bool,
     },
     Fetch {
         mirror: PathBuf,

@@ -101,8 +101,8 @@ fn perform(request: Request, output: &Output) -> Result<Answer, GitError> {
         no_progress: Duration::from_millis(request.no_progress_ms.max(1)),
     };
     match request.op {
-        Op::ObserveRef { remote, revision } => Activity::watched(output, |activity| {
-            let commit = session::observe(&remote, &revision, timeouts, activity)?;
+        Op::ObserveRef { remote, revision, long_way } => Activity::watched(output, |activity| {
+            let commit = session::observe(&remote, &revision, long_way, timeouts, activity)?;
             Ok(Answer::Observed { commit })
         }),
         Op::Fetch { mirror, remote, revision, base, seen, max_pack_bytes } => Activity::watched(output, |activity| {
