@@ -6,6 +6,7 @@
 //! without any of this; see `fleet_git` for what happens when it is replaced meanwhile.
 
 mod disk;
+mod rate;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use crate::config::SyncerConfig;
 use crate::metrics::SyncerMetrics;
+
+use rate::{HostRate, Hurry, Rates};
 
 /// Part of the poll interval for which an answer of a host serves others who poll: a poll comes after 0.8 intervals at
 /// the earliest, so one that polls alone always asks.
@@ -49,13 +52,15 @@ pub(crate) struct Mirrors {
     config: Arc<SyncerConfig>,
     metrics: SyncerMetrics,
     known: StdMutex<HashMap<Key, Arc<SharedMirror>>>,
+    rates: Rates,
     /// Something was fetched, or the sources are known: have a look at the disk.
     chores: Arc<Notify>,
 }
 
 impl Mirrors {
     pub(crate) fn new(config: Arc<SyncerConfig>, metrics: SyncerMetrics) -> Self {
-        Self { config, metrics, known: StdMutex::default(), chores: Arc::default() }
+        let rates = Rates::new(config.polls_per_second_per_host);
+        Self { config, metrics, known: StdMutex::default(), rates, chores: Arc::default() }
     }
 
     /// The mirror of a repository at a revision. Whoever keeps it keeps it from being removed as unused.
@@ -71,6 +76,8 @@ impl Mirrors {
             let cap = LONGEST_PAUSE.max(self.config.poll_interval);
             Arc::new(SharedMirror {
                 path: self.config.mirrors.join(key.directory_name()),
+                rate: self.rates.of(&key.url),
+                hurry: watch::Sender::default(),
                 config: Arc::clone(&self.config),
                 url: url.to_owned(),
                 credential: credential.map(str::to_owned),
@@ -82,7 +89,7 @@ impl Mirrors {
                 fetching_gate: StdMutex::new(Gate::new(cap)),
                 heard: watch::Sender::default(),
                 users: AtomicUsize::default(),
-                usage: StdMutex::new(Usage { used: now(), wanted: Instant::now(), busy_until: None }),
+                usage: StdMutex::new(Usage { used: now(), wanted: Instant::now(), asked: None, busy_until: None }),
                 fetched: StdMutex::default(),
                 metrics: self.metrics.clone(),
                 chores: Arc::clone(&self.chores),
@@ -206,6 +213,8 @@ struct Usage {
     used: SystemTime,
     /// When somebody asked about the repository last.
     wanted: Instant,
+    /// When the host was asked last.
+    asked: Option<Instant>,
     /// Somebody may be reading files until then.
     busy_until: Option<Instant>,
 }
@@ -220,6 +229,10 @@ pub(crate) struct SharedMirror {
     credential: Option<String>,
     revision: String,
     shared_for: Duration,
+    /// How often the host may be asked; of one on the disk any time.
+    rate: Option<Arc<HostRate>>,
+    /// How many wait for an answer who were woken since the host was asked last.
+    hurry: watch::Sender<usize>,
     /// When the host was asked last, and what it said. The lock is held while it is asked.
     seen: Mutex<Option<(Instant, Result<CommitId, GitError>)>>,
     /// Held while the mirror changes.
@@ -283,7 +296,12 @@ impl SharedMirror {
     /// Those of [`WorkerPool::observe`], also when somebody else met them a moment ago.
     pub(crate) async fn observe(&self, git: &WorkerPool, wanted: Wanted) -> Result<CommitId, GitError> {
         let called = Instant::now();
-        lock(&self.usage).wanted = called;
+        let asked = {
+            let mut usage = lock(&self.usage);
+            usage.wanted = called;
+            usage.asked
+        };
+        let _hurry = wanted.woken.filter(|at| asked.is_none_or(|asked| *at > asked)).map(|_| Hurry::new(&self.hurry));
         let mut seen = self.seen.lock().await;
         if let Some((began, result)) = &*seen {
             let earliest = if result.is_ok() { wanted.since } else { called };
@@ -292,12 +310,16 @@ impl SharedMirror {
                 return result.clone();
             }
         }
-        let began = Instant::now();
-        let closed = lock(&self.observing_gate).closed(wanted.woken, began);
+        let closed = lock(&self.observing_gate).closed(wanted.woken, Instant::now());
         if let Some(error) = closed {
             self.metrics.shared_looks.inc();
             return Err(error);
         }
+        if let Some(rate) = &self.rate {
+            rate.turn(self.hurry.subscribe()).await;
+        }
+        let began = Instant::now();
+        lock(&self.usage).asked = Some(began);
         self.metrics.host_looks.inc();
         let result = match self.remote() {
             Ok(remote) => git.observe(&remote, &self.revision).await,
