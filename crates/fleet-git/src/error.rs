@@ -46,12 +46,15 @@ pub struct GitError {
     /// How long the host asked to be left alone (`Retry-After`); at most an hour.
     #[serde(default)]
     pub retry_after: Option<Duration>,
+    /// It was the answer to the quick question, and the long way may have another one.
+    #[serde(default)]
+    pub(crate) only_quick: bool,
 }
 
 impl GitError {
     /// An error of `kind`.
     pub fn new(kind: GitErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None }
+        Self { kind, message: message.into(), retry_after: None, only_quick: false }
     }
 
     /// An error of reading or writing a file; `doing` says which and why.

@@ -2,6 +2,7 @@
 
 mod fairness;
 mod process;
+mod ways;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use crate::wire::{Answer, Change, CommitSubject, FetchOutcome, History, Known, M
 
 use fairness::Hosts;
 use process::{Received, Worker};
+use ways::Ways;
 
 /// At most this many files or changes per answer.
 const MAX_ENTRIES: usize = 200_000;
@@ -94,6 +96,7 @@ struct Inner {
     limits: Limits,
     free: Semaphore,
     hosts: Hosts,
+    ways: Ways,
     idle: Mutex<Vec<Worker>>,
 }
 
@@ -102,7 +105,16 @@ impl WorkerPool {
     pub fn new(command: WorkerCommand, limits: Limits) -> Self {
         let free = Semaphore::new(limits.max_workers.clamp(1, Semaphore::MAX_PERMITS));
         let hosts = Hosts::new(limits.max_workers);
-        Self { inner: Arc::new(Inner { command, limits, free, hosts, idle: Mutex::new(Vec::new()) }) }
+        Self {
+            inner: Arc::new(Inner {
+                command,
+                limits,
+                free,
+                hosts,
+                ways: Ways::default(),
+                idle: Mutex::new(Vec::new()),
+            }),
+        }
     }
 
     /// The commit that `revision` (a branch, a tag, `HEAD`, `refs/…` or a full commit id) points at on the host. An unchanged
@@ -111,9 +123,11 @@ impl WorkerPool {
     /// # Errors
     /// `HostUnreachable`, `AuthFailed`, `RateLimited`, `RefMissing`, `UnsupportedScheme`.
     pub async fn observe(&self, remote: &Remote, revision: &str) -> Result<CommitId, GitError> {
-        let op = Op::ObserveRef { remote: remote.clone(), revision: revision.to_owned() };
-        let (answer, _) = self.call(op, format!("looking at {}", remote.display_url()), Received::default()).await?;
-        let Answer::Observed { commit } = answer else { return Err(unexpected()) };
+        let long_way = self.inner.ways.is_long(&remote.url);
+        let op = Op::ObserveRef { remote: remote.clone(), revision: revision.to_owned(), long_way };
+        let answer = self.call(op, format!("looking at {}", remote.display_url()), Received::default()).await;
+        self.inner.ways.note(&remote.url, long_way, answer.as_ref().err());
+        let (Answer::Observed { commit }, _) = answer? else { return Err(unexpected()) };
         Ok(commit)
     }
 
@@ -189,6 +203,55 @@ impl WorkerPool {
         let (answer, _) = self.read(op, doing, Received::default).await?;
         let Answer::Tree { entries } = answer else { return Err(unexpected()) };
         Ok(entries)
+    }
+
+    /// All files at or below any of `paths` in a fetched commit, sorted by path; at most 200,000. Paths that are not there
+    /// have none.
+    ///
+    /// # Errors
+    /// `NotUtf8Path`, `RefMissing` (fetch first), `TooLarge`, `Corrupt` (fetch again).
+    pub async fn list_places(
+        &self,
+        mirror: &Path,
+        commit: &CommitId,
+        paths: &[String],
+    ) -> Result<Vec<TreeEntry>, GitError> {
+        let op = || Op::ListPlaces {
+            mirror: mirror.to_owned(),
+            commit: commit.clone(),
+            paths: paths.to_vec(),
+            max_entries: MAX_ENTRIES,
+        };
+        let doing = format!("listing files of {}", commit.short());
+        let (answer, _) = self.read(op, doing, Received::default).await?;
+        let Answer::Tree { entries } = answer else { return Err(unexpected()) };
+        Ok(entries)
+    }
+
+    /// What differs at or below any of `paths` from one fetched commit to another, sorted by path, without rename
+    /// detection. A path that is missing in one of them has no files there: whether that means deletion is for the caller
+    /// to judge.
+    ///
+    /// # Errors
+    /// Those of [`WorkerPool::list_places`].
+    pub async fn diff_places(
+        &self,
+        mirror: &Path,
+        from: &CommitId,
+        to: &CommitId,
+        paths: &[String],
+    ) -> Result<Vec<Change>, GitError> {
+        let op = || Op::DiffPlaces {
+            mirror: mirror.to_owned(),
+            from: from.clone(),
+            to: to.clone(),
+            paths: paths.to_vec(),
+            max_entries: MAX_ENTRIES,
+        };
+        let doing = format!("comparing files of {} with {}", from.short(), to.short());
+        let (answer, _) = self.read(op, doing, Received::default).await?;
+        let Answer::Changes { changes } = answer else { return Err(unexpected()) };
+        Ok(changes)
     }
 
     /// What differs below `path` from one fetched commit to another, sorted by path, without rename detection. A path that is

@@ -221,6 +221,18 @@ impl Remote {
         Self { url: url.into(), https: HttpsOptions::default(), ssh: SshOptions::default() }
     }
 
+    /// The host of a URL with its scheme and port, for those who count what it is asked; `None` for a repository on the local
+    /// disk.
+    pub fn host_of(url: &str) -> Option<String> {
+        let url = redact_url(url);
+        match url.split_once("://") {
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("file") => None,
+            Some((scheme, rest)) => Some(format!("{scheme}://{}", rest.split('/').next().unwrap_or_default())),
+            None if url.starts_with('/') => None,
+            None => Some(format!("ssh://{}", url.split(':').next().unwrap_or_default())),
+        }
+    }
+
     /// The URL for messages: without user, password, query or fragment.
     pub fn display_url(&self) -> String {
         redact_url(&self.url)

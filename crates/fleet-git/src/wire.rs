@@ -86,6 +86,9 @@ pub struct FetchOutcome {
     pub forced: bool,
     /// Why the mirror was built anew, if it was: damage, or too many packs.
     pub rebuilt: Option<String>,
+    /// Why the many packs of the mirror could not be put together, when that was tried just now. The mirror is good all the
+    /// same, and the next try comes in an hour.
+    pub not_repacked: Option<String>,
 }
 
 /// A commit and the first line of its message.
@@ -178,6 +181,8 @@ pub(crate) enum Op {
         #[serde(with = "RemoteOnThePipe")]
         remote: Remote,
         revision: String,
+        /// Without the quick question.
+        long_way: bool,
     },
     Fetch {
         mirror: PathBuf,
@@ -197,11 +202,24 @@ pub(crate) enum Op {
         path: String,
         max_entries: usize,
     },
+    ListPlaces {
+        mirror: PathBuf,
+        commit: CommitId,
+        paths: Vec<String>,
+        max_entries: usize,
+    },
     Diff {
         mirror: PathBuf,
         from: CommitId,
         to: CommitId,
         path: String,
+        max_entries: usize,
+    },
+    DiffPlaces {
+        mirror: PathBuf,
+        from: CommitId,
+        to: CommitId,
+        paths: Vec<String>,
         max_entries: usize,
     },
     LostCommits {
@@ -235,7 +253,9 @@ impl Op {
         match self {
             Self::ObserveRef { remote, .. } | Self::Fetch { remote, .. } => Some(remote),
             Self::ListTree { .. }
+            | Self::ListPlaces { .. }
             | Self::Diff { .. }
+            | Self::DiffPlaces { .. }
             | Self::LostCommits { .. }
             | Self::History { .. }
             | Self::Merge { .. }

@@ -102,8 +102,8 @@ fn perform(request: Request, output: &Output) -> Result<Answer, GitError> {
         no_progress: Duration::from_millis(request.no_progress_ms.max(1)),
     };
     match request.op {
-        Op::ObserveRef { remote, revision } => Activity::watched(output, |activity| {
-            let commit = session::observe(&remote, &revision, timeouts, activity)?;
+        Op::ObserveRef { remote, revision, long_way } => Activity::watched(output, |activity| {
+            let commit = session::observe(&remote, &revision, long_way, timeouts, activity)?;
             Ok(Answer::Observed { commit })
         }),
         Op::Fetch { mirror, remote, revision, base, others, seen, max_pack_bytes } => {
@@ -117,20 +117,30 @@ fn perform(request: Request, output: &Output) -> Result<Answer, GitError> {
             mirror::read(&mirror, |repo| tree::list(repo, &commit, &path, max_entries))
                 .map(|entries| Answer::Tree { entries })
         }
+        Op::ListPlaces { mirror, commit, paths, max_entries } => {
+            mirror::read(&mirror, |repo| tree::list_places(repo, &commit, &paths, max_entries))
+                .map(|entries| Answer::Tree { entries })
+        }
         Op::Diff { mirror, from, to, path, max_entries } => {
             mirror::read(&mirror, |repo| tree::diff(repo, &from, &to, &path, max_entries))
                 .map(|changes| Answer::Changes { changes })
         }
-        Op::LostCommits { mirror, from, to, max } => {
-            mirror::read(&mirror, |repo| ancestry::lost(repo, &from, &to, max)).map(|commits| Answer::Lost { commits })
-        }
-        Op::History { mirror, base, tip, max } => {
-            mirror::read(&mirror, |repo| history::history(repo, base.as_ref(), &tip, max)).map(Answer::History)
+        Op::DiffPlaces { mirror, from, to, paths, max_entries } => {
+            mirror::read(&mirror, |repo| tree::diff_places(repo, &from, &to, &paths, max_entries))
+                .map(|changes| Answer::Changes { changes })
         }
         Op::Merge { mirror, ours, theirs } => Activity::watched(output, |activity| {
             // It writes: no fetch may clean up meanwhile.
             let _guard = mirror::Guard::take(&mirror, timeouts.no_progress, activity)?;
             mirror::read(&mirror, |repo| merge::merge(repo, &ours, &theirs)).map(Answer::Merged)
+        }),
+        Op::LostCommits { mirror, from, to, max } => Activity::watched(output, |activity| {
+            mirror::read(&mirror, |repo| ancestry::lost(repo, &from, &to, max, activity))
+                .map(|commits| Answer::Lost { commits })
+        }),
+        Op::History { mirror, base, tip, max } => Activity::watched(output, |activity| {
+            mirror::read(&mirror, |repo| history::history(repo, base.as_ref(), &tip, max, activity))
+                .map(Answer::History)
         }),
         Op::ReadBlobs { mirror, oids, max_blob_bytes, max_total_bytes } => {
             let bounds = blobs::Bounds { max_blob_bytes, max_total_bytes };

@@ -32,7 +32,7 @@ pub use contents::credentials;
 pub use explain::explain;
 pub use finding::Span;
 pub use parse::{MAX_FILE_BYTES, ParsedFile, ParsedManifest, parse_file};
-pub use tree::{PlacedManifest, Suppressed, TreeReport, check_tree};
+pub use tree::{PlacedManifest, Suppressed, TreeReport, check_part, check_tree};
 pub use walk::is_candidate;
 
 /// Whether a finding refuses the commit.

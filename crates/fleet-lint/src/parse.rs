@@ -10,7 +10,7 @@ use crate::codes;
 use crate::contents::{self, LabelTemplate};
 use crate::document::{self, Document};
 use crate::finding::{Finding, Span, in_order};
-use crate::rules::Reference;
+use crate::rules::{Reference, Target};
 use crate::suppress::{self, Suppression};
 use crate::yaml::{self, LoadedFile, Tree};
 
@@ -43,6 +43,17 @@ pub struct ParsedFile {
     pub(crate) held: Vec<(u32, u32)>,
     /// What comments ask to suppress.
     pub(crate) suppressions: Vec<Suppression>,
+}
+
+impl ParsedFile {
+    /// The files and directories of its own repository that the file's documents take content from, those with errors
+    /// too, as in [`TreeReport::config_paths`](crate::TreeReport).
+    pub fn content_paths(&self) -> impl Iterator<Item = &str> {
+        self.references.iter().filter_map(|reference| match &reference.target {
+            Target::OwnPath(path) | Target::OwnDirectory(path) => Some(path.as_str()),
+            Target::Repository(_) | Target::WebServer(_) => None,
+        })
+    }
 }
 
 /// A manifest with its places.

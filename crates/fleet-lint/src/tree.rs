@@ -83,6 +83,26 @@ pub fn check_tree(
     all_paths: Option<&BTreeSet<String>>,
     config: &LintConfig,
 ) -> TreeReport {
+    check(files, all_paths, false, config)
+}
+
+/// As [`check_tree`], where only a part of the repository was read: `paths` are those of all files in the places that
+/// manifests are read from, and that `files` takes content from ([`ParsedFile::content_paths`]). What only somebody who
+/// knows all manifests can say is not said.
+pub fn check_part(
+    files: &BTreeMap<String, Arc<ParsedFile>>,
+    paths: &BTreeSet<String>,
+    config: &LintConfig,
+) -> TreeReport {
+    check(files, Some(paths), true, config)
+}
+
+fn check(
+    files: &BTreeMap<String, Arc<ParsedFile>>,
+    all_paths: Option<&BTreeSet<String>>,
+    is_part: bool,
+    config: &LintConfig,
+) -> TreeReport {
     let mut files = Cow::Borrowed(files);
     if config.excludes_anything() {
         files.to_mut().retain(|path, _| !config.is_excluded(path));
@@ -92,7 +112,8 @@ pub fn check_tree(
         files.iter().filter(|(path, _)| !content.contains(path.as_str())).map(|(_, file)| file).collect();
     // With a part of the repository, nobody knows what the rest of it says.
     let is_read = |path: &&String| files.contains_key(*path) || config.is_excluded(path);
-    let is_whole = all_paths.is_some_and(|all| all.iter().filter(|path| is_candidate(path)).all(|path| is_read(&path)));
+    let all_read = |all: &BTreeSet<String>| all.iter().filter(|path| is_candidate(path)).all(|path| is_read(&path));
+    let is_whole = !is_part && all_paths.is_some_and(all_read);
     let mut report = TreeReport::default();
     // While a file is unreadable, nobody knows which others are content; those that name no kind may well be.
     let unsure = manifest_files.iter().any(|file| file.is_unreadable);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleet_lint::{LintConfig, TreeReport, check_tree, has_errors, parse_file};
+use fleet_lint::{LintConfig, TreeReport, check_part, check_tree, has_errors, parse_file};
 
 fn fleet(name: &str, selector: &str, config: &str) -> String {
     format!(
@@ -232,8 +232,21 @@ fn a_part_of_a_repository_proves_nothing_about_devices_without_a_fleet() {
     let mut paths: BTreeSet<String> = parsed.keys().cloned().collect();
     let check = |paths: &BTreeSet<String>| check_tree(&parsed, Some(paths), &LintConfig::default()).diagnostics.len();
     assert_eq!(check(&paths), 1);
+    assert_eq!(check_part(&parsed, &paths, &LintConfig::default()).diagnostics.len(), 0);
     paths.insert("other/fleets.yaml".to_owned());
     assert_eq!(check(&paths), 0);
+}
+
+#[test]
+fn in_a_part_of_a_repository_content_that_is_not_there_is_missing_all_the_same() {
+    let fleet = kiosks(&format!("{}, {}", own("/there"), own("/lost").replace("name: own", "name: b")));
+    let file = parse_file("part/a.yaml", fleet.as_bytes());
+    assert_eq!(file.content_paths().collect::<Vec<_>>(), ["there", "lost"]);
+    let files = BTreeMap::from([("part/a.yaml".to_owned(), Arc::new(file))]);
+    let paths = BTreeSet::from(["part/a.yaml".to_owned(), "there/x".to_owned()]);
+    let report = check_part(&files, &paths, &LintConfig::default());
+    let codes: Vec<&str> = report.diagnostics.iter().map(|diagnostic| diagnostic.code.as_str()).collect();
+    assert_eq!(codes, ["SB0502"], "{:?}", report.diagnostics);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct SyncerConfig {
     pub allow_local_repositories: bool,
     /// How often a host is asked when nothing wakes the source; drawn from ± 20 %.
     pub poll_interval: Duration,
+    /// How often one host is asked in a second, whatever the number of repositories; who was woken goes first. Not zero.
+    pub polls_per_second_per_host: u32,
     /// How much of the disk mirrors may take together, in bytes; those that are in use at the moment may go beyond.
     pub max_mirror_bytes: u64,
     /// How long what left Git stays in force where no SyncPolicy says it.
@@ -58,6 +60,7 @@ impl SyncerConfig {
             credentials: GitCredentials::default(),
             allow_local_repositories: false,
             poll_interval: long,
+            polls_per_second_per_host: 100,
             max_mirror_bytes: u64::MAX,
             deletion_grace: Duration::ZERO,
             event_retention: Duration::from_secs(3_600),

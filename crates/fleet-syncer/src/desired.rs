@@ -118,6 +118,12 @@ pub(crate) async fn build(
     source: &str,
     reader: &mut InputReader<'_>,
 ) -> Result<Desired, BuildError> {
+    let built = rows(report, source, reader).await;
+    reader.contents.end_of_build();
+    built
+}
+
+async fn rows(report: &TreeReport, source: &str, reader: &mut InputReader<'_>) -> Result<Desired, BuildError> {
     let mut desired = Desired { missing_before: reader.subjects.missing.clone(), ..Desired::default() };
     let mut findings = Vec::new();
     let commit = reader.snapshot.commit.to_string();

@@ -1,7 +1,7 @@
 //! Pins what a specification takes from elsewhere: the files of every `gitRef` at one commit, with their contents. Where
 //! placeholders decide about the revision, for each value that they have among the fleet's devices.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use fleet_git::{GitErrorKind, ObjectId, WorkerPool};
@@ -31,8 +31,35 @@ const MAX_TREE_BYTES: u64 = 64 << 20;
 /// How a file looks whose contents are kept elsewhere by Git LFS.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Contents that were read before, by object id.
-pub(crate) type ContentCache = HashMap<ObjectId, Arc<[u8]>>;
+/// Contents that were read before, by object id. It keeps what the last build used, whatever became of that.
+#[derive(Debug, Default)]
+pub(crate) struct ContentCache {
+    known: HashMap<ObjectId, Arc<[u8]>>,
+    /// What the build at work asked for.
+    used: HashSet<ObjectId>,
+}
+
+impl ContentCache {
+    fn get(&mut self, oid: &ObjectId) -> Option<&Arc<[u8]>> {
+        self.used.insert(*oid);
+        self.known.get(oid)
+    }
+
+    pub(crate) fn insert(&mut self, oid: ObjectId, content: Arc<[u8]>) {
+        self.known.insert(oid, content);
+    }
+
+    /// A build is over: what it did not use goes.
+    pub(crate) fn end_of_build(&mut self) {
+        let used = std::mem::take(&mut self.used);
+        self.known.retain(|oid, _| used.contains(oid));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+}
 
 /// A pinned provider.
 #[derive(Debug, Clone)]
@@ -230,6 +257,11 @@ impl InputReader<'_> {
         path: &str,
     ) -> Result<ResolvedInput, InputProblem> {
         if git_ref.repository == SELF_REPOSITORY {
+            // A part of the files is worse than none.
+            if !self.snapshot.covers(path) {
+                let reason = format!("the files at {path:?} were not read with the commit");
+                return Err(InputProblem::Retry(fleet_git::GitError::new(GitErrorKind::Other, reason)));
+            }
             let entries: Vec<(String, Entry)> = self
                 .snapshot
                 .entries
@@ -443,7 +475,7 @@ impl InputReader<'_> {
 
     async fn read_missing(&mut self, mirror: Mirror<'_>, entries: &[(String, Entry)]) -> Result<(), InputProblem> {
         let mut missing: Vec<ObjectId> =
-            entries.iter().map(|(_, entry)| entry.oid).filter(|oid| !self.contents.contains_key(oid)).collect();
+            entries.iter().map(|(_, entry)| entry.oid).filter(|oid| self.contents.get(oid).is_none()).collect();
         missing.sort_unstable();
         missing.dedup();
         if missing.is_empty() {

@@ -8,6 +8,7 @@
 mod bring;
 mod disk;
 mod pulls;
+mod rate;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use crate::config::SyncerConfig;
 use crate::metrics::SyncerMetrics;
+
+use rate::{HostRate, Hurry, Rates};
 
 /// Part of the poll interval for which an answer of a host serves others who poll: a poll comes after 0.8 intervals at
 /// the earliest, so one that polls alone always asks.
@@ -52,13 +55,16 @@ pub(crate) struct Mirrors {
     metrics: SyncerMetrics,
     known: StdMutex<HashMap<Key, Arc<SharedMirror>>>,
     pulls: StdMutex<pulls::Wanted>,
+    rates: Rates,
     /// Something was fetched, or the sources are known: have a look at the disk.
     chores: Arc<Notify>,
 }
 
 impl Mirrors {
     pub(crate) fn new(config: Arc<SyncerConfig>, metrics: SyncerMetrics) -> Self {
-        Self { config, metrics, known: StdMutex::default(), pulls: StdMutex::default(), chores: Arc::default() }
+        let rates = Rates::new(config.polls_per_second_per_host);
+        let pulls = StdMutex::default();
+        Self { config, metrics, known: StdMutex::default(), pulls, rates, chores: Arc::default() }
     }
 
     /// The mirror of a repository at a revision. Whoever keeps it keeps it from being removed as unused.
@@ -84,6 +90,8 @@ impl Mirrors {
             let cap = LONGEST_PAUSE.max(self.config.poll_interval);
             Arc::new(SharedMirror {
                 path,
+                rate: self.rates.of(&normal(url)),
+                hurry: watch::Sender::default(),
                 config: Arc::clone(&self.config),
                 url: url.to_owned(),
                 credential: credential.map(str::to_owned),
@@ -95,7 +103,7 @@ impl Mirrors {
                 fetching_gate: StdMutex::new(Gate::new(cap)),
                 heard: watch::Sender::default(),
                 users: AtomicUsize::default(),
-                usage: StdMutex::new(Usage { used: now(), wanted: Instant::now(), busy_until: None }),
+                usage: StdMutex::new(Usage { used: now(), wanted: Instant::now(), asked: None, busy_until: None }),
                 fetched: StdMutex::default(),
                 standings: StdMutex::default(),
                 metrics: self.metrics.clone(),
@@ -220,6 +228,8 @@ struct Usage {
     used: SystemTime,
     /// When somebody asked about the repository last.
     wanted: Instant,
+    /// When the host was asked last.
+    asked: Option<Instant>,
     /// Somebody may be reading files until then.
     busy_until: Option<Instant>,
 }
@@ -234,6 +244,10 @@ pub(crate) struct SharedMirror {
     credential: Option<String>,
     revision: String,
     shared_for: Duration,
+    /// How often the host may be asked; of one on the disk any time.
+    rate: Option<Arc<HostRate>>,
+    /// How many wait for an answer who were woken since the host was asked last.
+    hurry: watch::Sender<usize>,
     /// When the host was asked last, and what it said. The lock is held while it is asked.
     seen: Mutex<Option<(Instant, Result<CommitId, GitError>)>>,
     /// Held while the mirror changes.
@@ -321,7 +335,12 @@ impl SharedMirror {
     /// Those of [`WorkerPool::observe`], also when somebody else met them a moment ago.
     pub(crate) async fn observe(&self, git: &WorkerPool, wanted: Wanted) -> Result<CommitId, GitError> {
         let called = Instant::now();
-        lock(&self.usage).wanted = called;
+        let asked = {
+            let mut usage = lock(&self.usage);
+            usage.wanted = called;
+            usage.asked
+        };
+        let _hurry = wanted.woken.filter(|at| asked.is_none_or(|asked| *at > asked)).map(|_| Hurry::new(&self.hurry));
         let mut seen = self.seen.lock().await;
         if let Some((began, result)) = &*seen {
             let earliest = if result.is_ok() { wanted.since } else { called };
@@ -330,12 +349,16 @@ impl SharedMirror {
                 return result.clone();
             }
         }
-        let began = Instant::now();
-        let closed = lock(&self.observing_gate).closed(wanted.woken, began);
+        let closed = lock(&self.observing_gate).closed(wanted.woken, Instant::now());
         if let Some(error) = closed {
             self.metrics.shared_looks.inc();
             return Err(error);
         }
+        if let Some(rate) = &self.rate {
+            rate.turn(self.hurry.subscribe()).await;
+        }
+        let began = Instant::now();
+        lock(&self.usage).asked = Some(began);
         self.metrics.host_looks.inc();
         let result = match self.remote() {
             Ok(remote) => git.observe(&remote, &self.revision).await,
@@ -391,6 +414,10 @@ impl SharedMirror {
             *lock(&self.fetched) = Some(outcome.commit.clone());
             if let Some(why) = &outcome.rebuilt {
                 tracing::info!(repository = fleet_git::redact_url(&self.url), why, "Built a mirror anew");
+            }
+            if let Some(why) = &outcome.not_repacked {
+                let repository = fleet_git::redact_url(&self.url);
+                tracing::warn!(repository, why, "Cannot put the packs of a mirror together; trying again in an hour");
             }
         }
         lock(&self.usage).used = now();

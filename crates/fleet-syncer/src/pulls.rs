@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use fleet_forge::{ForgeError, ForgeErrorKind, Pull, StatusState, comment_mark};
 use fleet_git::GitError;
-use fleet_lint::{check_tree, codes, has_errors};
-use fleet_model::{CommitId, Diagnostic, Kind};
+use fleet_lint::{codes, has_errors};
+use fleet_model::{CommitId, Diagnostic, Digest, Kind};
 use fleet_render::plan::Plan;
 use fleet_runtime::{CancellationToken, ErrorChain};
 use fleet_store::{
@@ -256,8 +256,7 @@ async fn planned(
     let place = Mirror { git, path: source_mirror.path() };
     let judge = configs.of_commit(place, applied).await?.unwrap_or_else(|| Arc::clone(&own));
     drop(in_use);
-    let (files, paths) = (snapshot.files(), snapshot.all_paths());
-    let report = blocking("checking", move || check_tree(&files, Some(&paths), &judge.0)).await?;
+    let report = blocking("checking", snapshot.check(&judge.0)).await?;
     let mut diagnostics: Vec<Diagnostic> = own.1.iter().chain(&report.diagnostics).cloned().collect();
     let irregular = snapshot
         .irregular_candidates(&definition.path)
@@ -273,7 +272,7 @@ async fn planned(
     let (source, only_in_force) = (definition.name.as_str(), true);
     let errand = &Errand::default();
     let building = Building { shared, source, report: &report, snapshot: &snapshot, mirror, errand, only_in_force };
-    match building.run(&mut ContentCache::new()).await? {
+    match building.run(&mut ContentCache::default()).await? {
         Err(findings) => {
             diagnostics.extend(findings);
             Ok(Preview::refused(diagnostics))

@@ -1,12 +1,15 @@
-//! A commit's files in memory: all paths, and the parsed manifests. The next commit is made from the last one and the
-//! difference, so that a one-file commit reads one file.
+//! A commit's files in memory: the paths below the source's own and in the places that its manifests take content from,
+//! and the parsed manifests. What else is in the repository is not looked at, however much it is. The next commit is made
+//! from the last one and the difference, so that a one-file commit reads one file.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use fleet_git::{ChangeKind, EntryMode, GitError, GitErrorKind, ObjectId, TreeEntry, WorkerPool};
-use fleet_lint::{MAX_FILE_BYTES, ParsedFile, is_candidate, parse_file};
+use fleet_git::{Change, ChangeKind, EntryMode, GitError, GitErrorKind, ObjectId, TreeEntry, WorkerPool};
+use fleet_lint::{
+    CONFIG_FILE, LintConfig, MAX_FILE_BYTES, ParsedFile, TreeReport, check_part, check_tree, is_candidate, parse_file,
+};
 use fleet_model::CommitId;
 
 /// The most bytes of manifests that one commit may hold.
@@ -30,8 +33,10 @@ pub(crate) struct Entry {
 pub(crate) struct Snapshot {
     /// The commit.
     pub(crate) commit: CommitId,
-    /// Every file of the repository.
+    /// Every file at or below `places`.
     pub(crate) entries: BTreeMap<String, Entry>,
+    /// What was looked at: files and directories, "" for the whole repository.
+    places: BTreeSet<String>,
     parsed: BTreeMap<String, (ObjectId, Arc<ParsedFile>)>,
 }
 
@@ -55,9 +60,10 @@ impl Snapshot {
         source_path: &str,
         previous: Option<&Self>,
     ) -> Result<Self, GitError> {
-        let entries = match previous {
-            None => all_entries(mirror, commit).await?,
-            Some(previous) => match mirror.git.diff(mirror.path, &previous.commit, commit, "").await {
+        let own = own_places(source_path);
+        let (mut entries, mut places) = match previous {
+            None => (listed(mirror, commit, &own).await?, own.clone()),
+            Some(previous) => match changes_since(mirror, previous, commit).await {
                 Ok(changes) => {
                     let mut entries = previous.entries.clone();
                     for change in changes {
@@ -70,14 +76,40 @@ impl Snapshot {
                             }
                         }
                     }
-                    entries
+                    (entries, previous.places.clone())
                 }
-                // The mirror was made again and the old commit is not in it.
-                Err(_) => all_entries(mirror, commit).await?,
+                // The mirror was made again and the old commit is not in it; or what is wrong lies where nobody looks
+                // any more.
+                Err(_) => (listed(mirror, commit, &own).await?, own.clone()),
             },
         };
         let parsed = parse_candidates(mirror, &entries, source_path, previous).await?;
-        Ok(Self { commit: commit.clone(), entries, parsed })
+        let mut wanted = own;
+        wanted.extend(parsed.values().flat_map(|(_, file)| file.content_paths()).map(str::to_owned));
+        let wanted = outermost(wanted);
+        if wanted != places {
+            let more = wanted.iter().filter(|place| !covers(&places, place)).cloned().collect::<BTreeSet<_>>();
+            if !more.is_empty() {
+                entries.extend(listed(mirror, commit, &more).await?);
+            }
+            entries.retain(|path, _| covers(&wanted, path));
+            places = wanted;
+        }
+        Ok(Self { commit: commit.clone(), entries, places, parsed })
+    }
+
+    /// Whether all files at or below a path are among the entries.
+    pub(crate) fn covers(&self, path: &str) -> bool {
+        covers(&self.places, path)
+    }
+
+    /// A check of all of it by a lint configuration, for a thread that may take long.
+    pub(crate) fn check(&self, config: &LintConfig) -> impl FnOnce() -> TreeReport + Send + 'static {
+        let (files, paths, config, is_whole) = (self.files(), self.all_paths(), config.clone(), self.covers(""));
+        move || match is_whole {
+            true => check_tree(&files, Some(&paths), &config),
+            false => check_part(&files, &paths, &config),
+        }
     }
 
     /// Whether the source's path names anything in this commit.
@@ -91,7 +123,7 @@ impl Snapshot {
         self.parsed.iter().map(|(path, (_, file))| (path.clone(), Arc::clone(file))).collect()
     }
 
-    /// Every path of the repository.
+    /// Every path that was looked at.
     pub(crate) fn all_paths(&self) -> BTreeSet<String> {
         self.entries.keys().cloned().collect()
     }
@@ -117,7 +149,8 @@ impl Snapshot {
         let parsed = files.iter().filter(|(path, _)| is_candidate(path)).map(|(path, content)| {
             (path.clone(), (Self::made_up_id(content), Arc::new(parse_file(path, content.as_bytes()))))
         });
-        Self { commit, entries: files.iter().map(entry).collect(), parsed: parsed.collect() }
+        let places = BTreeSet::from([String::new()]);
+        Self { commit, entries: files.iter().map(entry).collect(), places, parsed: parsed.collect() }
     }
 
     pub(crate) fn made_up_id(content: &str) -> ObjectId {
@@ -149,8 +182,38 @@ fn candidates<'a>(
         .map(|(path, entry)| (path.as_str(), *entry))
 }
 
-async fn all_entries(mirror: Mirror<'_>, commit: &CommitId) -> Result<BTreeMap<String, Entry>, GitError> {
-    let entries = mirror.git.list_tree(mirror.path, commit, "").await?;
+/// What is looked at whatever manifests say.
+fn own_places(source_path: &str) -> BTreeSet<String> {
+    outermost([source_path.trim_matches('/').to_owned(), CONFIG_FILE.to_owned()].into())
+}
+
+/// Those places that do not lie below another one.
+fn outermost(places: BTreeSet<String>) -> BTreeSet<String> {
+    let is_inner = |place: &String| {
+        let above = place.match_indices('/').map(|(at, _)| &place[..at]);
+        above.chain([""]).any(|above| above.len() < place.len() && places.contains(above))
+    };
+    places.iter().filter(|place| !is_inner(place)).cloned().collect()
+}
+
+/// Whether `path` is one of `places` or lies below one.
+fn covers(places: &BTreeSet<String>, path: &str) -> bool {
+    let above = path.match_indices('/').map(|(at, _)| &path[..at]);
+    above.chain(["", path]).any(|above| places.contains(above))
+}
+
+async fn changes_since(mirror: Mirror<'_>, previous: &Snapshot, commit: &CommitId) -> Result<Vec<Change>, GitError> {
+    let places: Vec<String> = previous.places.iter().cloned().collect();
+    mirror.git.diff_places(mirror.path, &previous.commit, commit, &places).await
+}
+
+async fn listed(
+    mirror: Mirror<'_>,
+    commit: &CommitId,
+    places: &BTreeSet<String>,
+) -> Result<BTreeMap<String, Entry>, GitError> {
+    let places: Vec<String> = places.iter().cloned().collect();
+    let entries = mirror.git.list_places(mirror.path, commit, &places).await?;
     Ok(entries.into_iter().map(|TreeEntry { path, mode, oid, .. }| (path, Entry { mode, oid })).collect())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fleet_git::{GitError, WorkerPool};
-use fleet_lint::{TreeReport, check_tree, codes, has_errors};
+use fleet_lint::{TreeReport, codes, has_errors};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind};
 use fleet_runtime::Clock;
 use fleet_store::{
@@ -211,7 +211,7 @@ impl Source {
             applied: row.applied_commit,
             conditions,
             snapshot: None,
-            contents: ContentCache::new(),
+            contents: ContentCache::default(),
             lint_configs: LintConfigs::default(),
             only_waits: false,
             refused: None,
@@ -463,8 +463,7 @@ impl Source {
         };
         let (lint_commit, config, own) = self.lint_configs(mirror, &snapshot).await?;
         laps.lap("read");
-        let (files, paths) = (snapshot.files(), snapshot.all_paths());
-        let report = blocking("checking", move || check_tree(&files, Some(&paths), &config.0)).await?;
+        let report = blocking("checking", snapshot.check(&config.0)).await?;
         let mut diagnostics = self.irregular_files(&snapshot);
         diagnostics.extend(own.1.iter().cloned());
         diagnostics.extend(report.diagnostics.iter().cloned());
@@ -595,8 +594,6 @@ impl Source {
                     took = %laps,
                     "Applied a commit"
                 );
-                let used: std::collections::HashSet<Digest> = desired.blobs.keys().copied().collect();
-                self.contents.retain(|_, content| used.contains(&Digest::of(content)));
                 self.snapshot = Some(snapshot);
                 self.applied = Some(commit);
                 self.judged_by = None;

@@ -103,6 +103,8 @@ pub struct AuthConfig {
 pub struct GitConfig {
     /// How often a host is asked when nothing wakes a source.
     pub poll_interval: Duration,
+    /// How often one host is asked in a second.
+    pub polls_per_second_per_host: u32,
     /// How long what left Git stays in force where no SyncPolicy says it.
     pub deletion_grace: Duration,
     /// Worker processes at the same time.

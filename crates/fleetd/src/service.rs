@@ -266,6 +266,7 @@ impl Parts<'_> {
             allow_local_repositories: self.config.git.allow_local_repositories,
             max_mirror_bytes: self.config.git.max_mirror_bytes,
             poll_interval: self.config.git.poll_interval,
+            polls_per_second_per_host: self.config.git.polls_per_second_per_host,
             deletion_grace: self.config.git.deletion_grace,
             event_retention: self.config.event_retention,
             http_poll_interval: self.config.http_poll_interval,

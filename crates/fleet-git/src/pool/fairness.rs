@@ -103,12 +103,7 @@ impl Hosts {
 
 /// Scheme, host and port; every local repository is one host.
 fn host_of(remote: &Remote) -> String {
-    let url = remote.display_url();
-    match url.split_once("://") {
-        Some((scheme, rest)) => format!("{scheme}://{}", rest.split('/').next().unwrap_or_default()),
-        None if url.starts_with('/') => "/".to_owned(),
-        None => format!("ssh://{}", url.split(':').next().unwrap_or_default()),
-    }
+    Remote::host_of(&remote.url).unwrap_or_else(|| "/".to_owned())
 }
 
 #[cfg(test)]
@@ -131,6 +126,7 @@ mod tests {
         assert_ne!(host_of(&remote("https://h:1/a")), host_of(&remote("https://h:2/a")));
         assert_eq!(host_of(&remote("git@h:a")), host_of(&remote("git@h:b")));
         assert_eq!(host_of(&remote("/srv/a")), host_of(&remote("/srv/b")));
+        assert_eq!(host_of(&remote("/srv/a")), host_of(&remote("file:///srv/b")));
     }
 
     #[tokio::test]

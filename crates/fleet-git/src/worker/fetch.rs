@@ -79,7 +79,7 @@ fn fetch_here(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Result<F
     };
     let rebuilt = match found {
         Ok(repo) => match fetch_into(&repo, &revision, wanted, activity) {
-            Ok(outcome) if is_crowded => return repack::repack(path, &repo, wanted, outcome, activity),
+            Ok(outcome) if is_crowded => return Ok(repack::repack(path, &repo, &revision, wanted, outcome, activity)),
             Ok(outcome) => return Ok(outcome),
             Err(Failure::Remote(error)) => return Err(error),
             Err(Failure::Mirror(error)) => Some(error.message),
@@ -94,7 +94,7 @@ fn fetch_here(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Result<F
         && repack::bring_back(&fresh.repo, base, wanted, activity)
     {
         let id = gix_id(&outcome.commit)?;
-        outcome.forced = is_forced(&fresh.repo, Some(base), id)?;
+        outcome.forced = is_forced(&fresh.repo, Some(base), id, activity)?;
     }
     fresh.install(path)?;
     // Afterwards: a host that is slow to refuse them must not keep the mirror away.
@@ -155,7 +155,7 @@ fn fetch_into(
     check_commit(repo, id, wanted.revision, &url)?;
     repo.reference(keep_name(wanted.revision), id, PreviousValue::Any, "fetch")
         .map_err(|error| Failure::Mirror(classify::local(&error, "write a reference of the mirror")))?;
-    let forced = is_forced(repo, wanted.known.base, id).map_err(Failure::Mirror)?;
+    let forced = is_forced(repo, wanted.known.base, id, activity).map_err(Failure::Mirror)?;
     if let Some(base) = wanted.known.base.filter(|_| forced) {
         repack::keep(repo, base).map_err(Failure::Mirror)?;
         for other in repack::apart(repo, id, wanted) {
@@ -163,7 +163,7 @@ fn fetch_into(
         }
     }
     let commit = id.to_string().parse().map_err(|error| Failure::Remote(GitError::other(format!("{error}"))))?;
-    Ok(FetchOutcome { commit, forced, rebuilt: None })
+    Ok(FetchOutcome { commit, forced, rebuilt: None, not_repacked: None })
 }
 
 /// The commit that the revision was seen at, when the mirror holds it.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use fleet_model::CommitId;
 use gix::Repository;
 
+use super::activity::Activity;
 use super::ancestry::gix_id;
 use super::classify;
 use crate::error::{GitError, GitErrorKind};
@@ -22,6 +23,7 @@ pub(crate) fn history(
     base: Option<&CommitId>,
     tip: &CommitId,
     max: usize,
+    activity: &Activity,
 ) -> Result<History, GitError> {
     let tip_id = gix_id(tip)?;
     if !repo.has_object(tip_id) {
@@ -32,7 +34,7 @@ pub(crate) fn history(
     // All of it: a walk that leaves out what base has goes wrong where the clocks of committers were not in order, and a commit
     // that is left out is one that nobody judges.
     let known: HashSet<gix::ObjectId> = match base {
-        Some(base) => super::ancestry::history(repo, base)?.collect::<Result<_, _>>()?,
+        Some(base) => super::ancestry::history(repo, base, activity)?.collect::<Result<_, _>>()?,
         None => HashSet::new(),
     };
     let mut history = History { commits: Vec::new(), complete: true };
@@ -45,6 +47,7 @@ pub(crate) fn history(
             history.complete = false;
             break;
         }
+        activity.moved(1);
         let commit = repo.find_commit(id).map_err(|error| classify::local(&error, "read a commit in the mirror"))?;
         super::blobs::verify(gix::objs::Kind::Commit, &commit.data, &id)?;
         let parents = commit.parent_ids().map(|parent| parent.detach()).collect::<Vec<_>>();

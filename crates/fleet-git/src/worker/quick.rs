@@ -3,7 +3,7 @@
 //! Protocol version 2 is stateless, so the one request that asks needs no greeting before it. The connection is kept for
 //! the next question of the same kind. Whatever is not exactly the expected answer sends the caller back to the whole
 //! conversation ([`Session`](super::session::Session)), which also words every error; a host that does not understand the
-//! question is not asked it again by this worker.
+//! question is not asked it again by this worker. One that fails at it is asked in the long way next time (`pool/ways.rs`).
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
@@ -69,7 +69,8 @@ pub(super) fn ask(remote: &Remote, names: &[String], timeouts: Timeouts) -> Resu
     if status == reqwest::StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
         // Asking again at once would make it worse.
         let wait = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        return Err(classify::answered(status.as_u16(), &remote.display_url(), wait));
+        let only_quick = status.is_server_error() && wait.is_none();
+        return Err(GitError { only_quick, ..classify::answered(status.as_u16(), &remote.display_url(), wait) });
     }
     let is_answer = answer
         .headers()

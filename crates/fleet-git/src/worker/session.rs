@@ -35,10 +35,11 @@ pub(super) fn agent() -> (&'static str, Option<String>) {
     ("agent", Some(concat!("shorebase/", env!("CARGO_PKG_VERSION")).to_owned()))
 }
 
-/// The commit that `revision` points at on the host.
+/// The commit that `revision` points at on the host; with `long_way` without the quick question.
 pub(super) fn observe(
     remote: &Remote,
     revision: &str,
+    long_way: bool,
     timeouts: Timeouts,
     activity: &Activity,
 ) -> Result<CommitId, GitError> {
@@ -49,6 +50,7 @@ pub(super) fn observe(
         Revision::Refs(names) => names,
     };
     if location == Location::Http
+        && !long_way
         && let Quick::Commit(commit) = quick::ask(remote, &names, timeouts)?
     {
         return Ok(commit);

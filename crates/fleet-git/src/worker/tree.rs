@@ -32,6 +32,43 @@ pub(crate) fn list(
     Ok(walk.entries)
 }
 
+/// All files at or below any of `paths`, in the order of their paths. Paths that are not there have none.
+pub(super) fn list_places(
+    repo: &Repository,
+    commit: &CommitId,
+    paths: &[String],
+    max_entries: usize,
+) -> Result<Vec<TreeEntry>, GitError> {
+    let mut walk = Walk { repo, commit, max_entries, entries: Vec::new() };
+    for (path, node) in nodes_at(repo, commit, paths)? {
+        walk.add(&path, node, 0)?;
+    }
+    walk.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(walk.entries)
+}
+
+/// The files at or below any of `paths` that differ from `from` to `to`, in the order of their paths, without rename
+/// detection. Paths that are not there have no files.
+pub(super) fn diff_places(
+    repo: &Repository,
+    from: &CommitId,
+    to: &CommitId,
+    paths: &[String],
+    max_entries: usize,
+) -> Result<Vec<Change>, GitError> {
+    let (mut old, new) = (nodes_at(repo, from, paths)?, nodes_at(repo, to, paths)?);
+    let mut difference = Difference { repo, commit: to, max_entries, changes: Vec::new() };
+    for (path, node) in new {
+        let before = old.remove(&path);
+        difference.compare(&path, before, Some(node), 0)?;
+    }
+    for (path, node) in old {
+        difference.compare(&path, Some(node), None, 0)?;
+    }
+    difference.changes.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(difference.changes)
+}
+
 /// The files below `path` that differ from `from` to `to`, in the order of their paths, without rename detection. A path
 /// that is missing in `from` counts as empty there.
 ///
@@ -176,8 +213,48 @@ fn children(
         .collect())
 }
 
-/// The node at `path` in `commit`, if it exists.
-fn node_at(repo: &Repository, commit: &CommitId, path: &str) -> Result<Option<Node>, GitError> {
+/// What is at those of `paths` that exist, however many there are; below a path that is one of them nothing is looked
+/// up again.
+fn nodes_at(repo: &Repository, commit: &CommitId, paths: &[String]) -> Result<BTreeMap<String, Node>, GitError> {
+    let paths: Vec<String> = paths.iter().filter_map(|path| normalized(path).ok()).collect();
+    let mut found = BTreeMap::new();
+    let root = root_of(repo, commit)?;
+    let wanted = paths.iter().map(String::as_str).collect();
+    look_up(repo, "", root, wanted, 0, &mut found)?;
+    Ok(found)
+}
+
+/// Looks up paths that count from `node`, which is at `at`.
+fn look_up(
+    repo: &Repository,
+    at: &str,
+    node: Node,
+    wanted: Vec<&str>,
+    depth: usize,
+    found: &mut BTreeMap<String, Node>,
+) -> Result<(), GitError> {
+    if wanted.contains(&"") {
+        found.insert(at.to_owned(), node);
+        return Ok(());
+    }
+    if wanted.is_empty() || node.mode().is_some() {
+        return Ok(());
+    }
+    let mut below: BTreeMap<&[u8], Vec<&str>> = BTreeMap::new();
+    for path in wanted {
+        let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+        below.entry(first.as_bytes()).or_default().push(rest);
+    }
+    for (name, child) in children(repo, node.id, at, depth)? {
+        let Some((name, rests)) = name.to_str().ok().zip(below.remove(name.as_bytes())) else { continue };
+        let path = if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") };
+        look_up(repo, &path, child, rests, depth + 1, found)?;
+    }
+    Ok(())
+}
+
+/// The root directory of `commit`.
+fn root_of(repo: &Repository, commit: &CommitId) -> Result<Node, GitError> {
     let id = gix_id(commit)?;
     if !repo.has_object(id) {
         return Err(GitError::new(
@@ -188,7 +265,12 @@ fn node_at(repo: &Repository, commit: &CommitId, path: &str) -> Result<Option<No
     let broken = |error: gix::Error| classify::local(&error, &format!("read commit {commit}"));
     let found = repo.find_commit(id).map_err(broken)?;
     verify(gix::objs::Kind::Commit, &found.data, &id)?;
-    let mut node = Node { kind: EntryKind::Tree, id: found.tree_id().map_err(broken)?.detach() };
+    Ok(Node { kind: EntryKind::Tree, id: found.tree_id().map_err(broken)?.detach() })
+}
+
+/// The node at `path` in `commit`, if it exists.
+fn node_at(repo: &Repository, commit: &CommitId, path: &str) -> Result<Option<Node>, GitError> {
+    let mut node = root_of(repo, commit)?;
     for (depth, part) in path.split('/').filter(|part| !part.is_empty()).enumerate() {
         if node.mode().is_some() {
             return Ok(None);

@@ -1,14 +1,16 @@
 //! Hosts that do not answer and workers that die: the caller gets an error in time and the pool stays usable.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fleet_git::{GitErrorKind, Limits, Remote, WorkerCommand, WorkerPool};
 use fleet_test::{BadHost, Badness, GitRepo, wait_for};
 
-use crate::support::{Place, WORKER, id, impatient_pool, local, pool_with_pid_file};
+use crate::support::{Place, WORKER, id, impatient_pool, local, pool, pool_with_pid_file};
 
 /// A port that accepts connections (the kernel does) and never answers.
 fn black_hole() -> (TcpListener, Remote) {
@@ -233,4 +235,38 @@ async fn a_pack_without_end_is_stopped_at_the_limit_and_holds_up_nobody() {
     assert_eq!(left, ["mirror.git.guard"], "nothing of it stays on the disk");
     // The next request is served as if nothing had been.
     assert_eq!(pool.observe(&local(&repo), "main").await.unwrap(), commit);
+}
+
+/// Commits without changes, as many as it takes to walk for longer than a worker may be silent.
+const LONG: usize = 50_000;
+
+#[tokio::test]
+async fn a_history_is_walked_to_its_end_however_long_that_takes() {
+    let repo = GitRepo::init();
+    let stream: String = (0..LONG)
+        .map(|n| format!("commit refs/heads/long\ncommitter a <a@b> {} +0000\ndata 0\n", 1_700_000_000 + n))
+        .collect();
+    let mut import = Command::new("git")
+        .args(["fast-import", "--quiet"])
+        .current_dir(repo.path())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    import.stdin.take().unwrap().write_all(stream.as_bytes()).unwrap();
+    assert!(import.wait().unwrap().success());
+    let root = id(repo.git(&["rev-list", "--max-parents=0", "long"]).trim());
+    let tip = id(repo.git(&["rev-parse", "long"]).trim());
+    let other = id(&repo.commit("another history"));
+    let place = Place::new();
+    let pool = pool();
+    for revision in ["long", "main"] {
+        pool.fetch(&place.mirror(), &local(&repo), revision, None).await.unwrap();
+    }
+    let hurried = impatient_pool(Duration::from_millis(600), Duration::from_secs(120));
+    let fetched = hurried.fetch_seen(&place.mirror(), &local(&repo), "long", Some(&root), Some(&tip)).await.unwrap();
+    assert_eq!((&fetched.commit, fetched.forced), (&tip, false));
+    let lost = hurried.lost_commits(&place.mirror(), &other, &tip, 10).await.unwrap();
+    assert_eq!(lost.len(), 1);
+    let history = hurried.history(&place.mirror(), Some(&tip), &other, 10).await.unwrap();
+    assert!(history.complete && history.commits.len() == 1, "{history:?}");
 }

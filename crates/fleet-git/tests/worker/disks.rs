@@ -1,16 +1,19 @@
 //! Damaged mirrors and bad disks: healthy within two polls, with the right commit and the right contents.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use fleet_git::{GitErrorKind, Known, ObjectId, Remote, WorkerPool};
+use fleet_git::{GitErrorKind, Known, Limits, ObjectId, Remote, WorkerCommand, WorkerPool};
 use fleet_model::CommitId;
+use fleet_test::git_server::GitServer;
 use fleet_test::{GitRepo, wait_for};
 
-use crate::support::{Place, cat_file, id, local, packs, pool, pool_with_pid_file};
+use crate::front::{Front, Spoil, Stage};
+use crate::support::{Place, WORKER, cat_file, id, local, packs, pool, pool_with_pid_file};
 
 fn noise(seed: usize, length: usize) -> Vec<u8> {
     let mut state = u32::try_from(seed).unwrap();
@@ -414,4 +417,54 @@ async fn a_mirror_that_is_built_anew_has_what_each_of_those_who_share_it_is_at()
         named += pool.lost_commits(&mirror, &last, &outcome.commit, 10).await.unwrap().len();
     }
     assert!(named == 30 && packs(&mirror).len() <= 21, "{named}");
+}
+
+/// Workers on a machine without the git program.
+fn pool_without_git() -> WorkerPool {
+    let mut command = WorkerCommand::new(WORKER, Vec::<OsString>::new());
+    command.env.push(("PATH".into(), "/nonexistent".into()));
+    WorkerPool::new(command, Limits::default())
+}
+
+#[tokio::test]
+async fn without_the_git_program_packs_are_put_together_from_the_host_and_keep_what_it_lost() {
+    let repo = GitRepo::init();
+    let base = repo.write("a", "1").commit("one");
+    let lost = id(&repo.write("a", "2").write("d/e", "3").commit("two"));
+    let bare = repo.bare_clone();
+    let server = GitServer::start(bare.scratch(), None).unwrap();
+    let front = Front::start(server.http_port());
+    let remote = Remote::anonymous(front.url("bare.git"));
+    let (pool, place) = (pool_without_git(), Place::new());
+    let mirror = place.mirror();
+    let error = pool.observe(&local(&repo), "main").await.unwrap_err();
+    assert!(error.message.contains("install Git"), "{error}");
+    pool.fetch(&mirror, &remote, "main", None).await.unwrap();
+    repo.force(&base);
+    repo.push(&bare, "main", true);
+    let mut last = id(&base);
+    for number in 0..20 {
+        last = id(&repo.write("b", format!("{number}")).commit("after the rewrite"));
+        repo.push(&bare, "main", false);
+        let outcome = pool.fetch(&mirror, &remote, "main", Some(&lost)).await.unwrap();
+        assert_eq!((outcome.forced, outcome.rebuilt, outcome.not_repacked), (true, None, None));
+    }
+    assert_eq!(packs(&mirror).len(), 21);
+    // While the host fails the mirror stays, that is told once, and a fetch works.
+    front.set(Stage::Pack, Spoil::Status(503));
+    let fetch = || pool.fetch_seen(&mirror, &remote, "main", Some(&lost), Some(&last));
+    let outcome = fetch().await.unwrap();
+    let why = outcome.not_repacked.unwrap();
+    assert!(outcome.rebuilt.is_none() && why.contains("install Git") && why.contains("503"), "{why}");
+    front.set(Stage::Pack, Spoil::Nothing);
+    assert_eq!(fetch().await.unwrap().not_repacked, None, "it is left alone for a while");
+    let mark = fs::File::options().write(true).open(mirror.join("shorebase-repacking")).unwrap();
+    mark.set_modified(SystemTime::now() - Duration::from_secs(3_601)).unwrap();
+    let outcome = fetch().await.unwrap();
+    assert!(outcome.rebuilt.is_some_and(|why| why.contains("packs")) && outcome.not_repacked.is_none());
+    assert_eq!(packs(&mirror).len(), 1);
+    let named = pool.lost_commits(&mirror, &lost, &last, 10).await.unwrap();
+    assert_eq!(named.len(), 1, "{named:?}");
+    assert_eq!(pool.list_tree(&mirror, &lost, "").await.unwrap().len(), 2);
+    assert!(!mirror.join("shorebase-repacking").exists());
 }

@@ -202,3 +202,30 @@ async fn what_is_wrong_with_a_local_path_has_a_kind() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_host_that_fails_at_the_quick_question_is_asked_in_the_long_way() {
+    let stand = Stand::new();
+    let server = GitServer::start(stand.bare.scratch(), None).unwrap();
+    let front = Front::start(server.http_port());
+    let remote = Remote::anonymous(front.url("bare.git"));
+    front.set(Stage::Quick, Spoil::Status(502));
+    let mut answers = Vec::new();
+    for _ in 0..8 {
+        match stand.pool.observe(&remote, "main").await {
+            Ok(commit) => answers.push(commit == stand.last),
+            Err(error) => {
+                assert!(error.kind == HostUnreachable && error.message.contains("502"), "{error}");
+                answers.push(false);
+            }
+        }
+    }
+    assert_eq!(answers, [false, true, false, true, true, true, true, true]);
+    // One that asks to be left alone is asked the same way afterwards.
+    let other = Front::start(server.http_port());
+    let remote = Remote::anonymous(other.url("bare.git"));
+    other.set(Stage::Quick, Spoil::TooMany(7));
+    for _ in 0..3 {
+        assert_eq!(stand.pool.observe(&remote, "main").await.unwrap_err().kind, RateLimited);
+    }
+}

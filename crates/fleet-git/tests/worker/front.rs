@@ -31,6 +31,8 @@ pub(crate) enum Spoil {
 pub(crate) enum Stage {
     /// What comes before a pack.
     Listing,
+    /// The question where references point that comes without a greeting before it.
+    Quick,
     Pack,
 }
 
@@ -68,9 +70,14 @@ impl Front {
 
 fn serve(mut client: TcpStream, upstream: u16, spoil: &Mutex<(Stage, Spoil)>) -> std::io::Result<()> {
     let (head, body) = read_request(&mut client)?;
-    let is_pack = body.windows(13).any(|window| window == b"command=fetch");
+    let says = |text: &[u8]| body.windows(text.len()).any(|window| window == text);
     let (stage, spoil) = *spoil.lock().unwrap();
-    let spoil = if is_pack == (stage == Stage::Pack) { spoil } else { Spoil::Nothing };
+    let is_meant = match stage {
+        Stage::Pack => says(b"command=fetch"),
+        Stage::Listing => !says(b"command=fetch"),
+        Stage::Quick => says(b"command=ls-refs") && !says(b"agent="),
+    };
+    let spoil = if is_meant { spoil } else { Spoil::Nothing };
     let plain = |status: &str, header: &str| {
         format!("HTTP/1.1 {status}\r\n{header}Content-Length: 0\r\nConnection: close\r\n\r\n").into_bytes()
     };

@@ -1,5 +1,6 @@
 //! Files, differences and contents, compared with what the git program says.
 
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -66,6 +67,47 @@ async fn a_name_that_is_not_utf8_is_an_error_only_below_the_wanted_path() {
     let error = pool.list_tree(&place.mirror(), &commit, "").await.unwrap_err();
     assert_eq!(error.kind, GitErrorKind::NotUtf8Path, "{error}");
     assert!(error.message.contains("bad"), "{error}");
+    let listed = pool.list_places(&place.mirror(), &commit, &["good".to_owned(), "lacking".to_owned()]).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    let error = pool.list_places(&place.mirror(), &commit, &["bad".to_owned()]).await.unwrap_err();
+    assert_eq!(error.kind, GitErrorKind::NotUtf8Path, "{error}");
+}
+
+#[tokio::test]
+async fn several_places_give_what_each_gives_and_nothing_twice() {
+    let repo = GitRepo::init();
+    repo.write("a/x", "1").write("a/deep/y", "2").write("ab/z", "3").write("b/old", "4").write("c", "5");
+    let one = id(&repo.commit("one"));
+    std::fs::remove_dir_all(repo.path().join("b")).unwrap();
+    repo.write("a/x", "6").write("d/new", "7").write("ab/z", "8").write("a/deep/more", "9");
+    let two = id(&repo.commit("two"));
+    let (pool, place) = (pool(), Place::new());
+    pool.fetch(&place.mirror(), &local(&repo), "main", None).await.unwrap();
+    let places = |places: &[&str]| places.iter().map(|&place| place.to_owned()).collect::<Vec<String>>();
+    for (wanted, expected) in [
+        (&["a", "c"][..], &["a/deep/y", "a/x", "c"][..]),
+        (&["a/deep", "/a/", "a", "a/x"], &["a/deep/y", "a/x"]),
+        (&["", "b"], &["a/deep/y", "a/x", "ab/z", "b/old", "c"]),
+        (&["b/old/x", "..", "no", "c/x"], &[]),
+        (&[], &[]),
+    ] {
+        let listed = pool.list_places(&place.mirror(), &one, &places(wanted)).await.unwrap();
+        let paths: Vec<&str> = listed.iter().map(|entry| entry.path.as_str()).collect();
+        assert_eq!(paths, expected, "{wanted:?}");
+        // The difference leads from one list to the other.
+        let mut now: BTreeMap<String, _> =
+            listed.into_iter().map(|entry| (entry.path, (entry.mode, entry.oid))).collect();
+        for change in pool.diff_places(&place.mirror(), &one, &two, &places(wanted)).await.unwrap() {
+            match change.kind {
+                ChangeKind::Added { mode, oid } | ChangeKind::Modified { mode, oid } => {
+                    now.insert(change.path, (mode, oid));
+                }
+                ChangeKind::Deleted => assert!(now.remove(&change.path).is_some(), "{}", change.path),
+            }
+        }
+        let then = pool.list_places(&place.mirror(), &two, &places(wanted)).await.unwrap();
+        assert_eq!(now, then.into_iter().map(|entry| (entry.path, (entry.mode, entry.oid))).collect());
+    }
 }
 
 #[tokio::test]

@@ -215,3 +215,30 @@ async fn mirrors_of_pull_requests_go_with_the_last_one_and_first_when_the_disk_i
     Mirrors::new(Arc::new(config), SyncerMetrics::default()).tidy(DAY).await.unwrap();
     assert!(!open.exists());
 }
+
+#[tokio::test]
+async fn a_push_does_not_wait_behind_polls_of_its_host() {
+    let place = tempfile::tempdir().unwrap();
+    let config = SyncerConfig {
+        mirrors: place.path().to_owned(),
+        poll_interval: Duration::from_secs(15),
+        polls_per_second_per_host: 1,
+        ..SyncerConfig::for_tests()
+    };
+    let all = Mirrors::new(Arc::new(config), SyncerMetrics::default());
+    // No worker can be started, which is as good as an answer here.
+    let arguments: [&str; 0] = [];
+    let git = WorkerPool::new(fleet_git::WorkerCommand::new("/nonexistent", arguments), fleet_git::Limits::default());
+    let look = |name: &str, woken: Option<Instant>| {
+        let (mirror, git) = (all.of(&format!("https://git.test/{name}"), "main", None), git.clone());
+        tokio::spawn(async move { mirror.observe(&git, mirror.poll(woken)).await })
+    };
+    look("first", None).await.unwrap().unwrap_err();
+    let polls: Vec<_> = ["a", "b", "c", "pushed"].map(|name| look(name, None)).into();
+    tokio::task::yield_now().await;
+    assert_eq!(all.metrics.host_looks.get(), 1, "the others wait");
+    // The look at it that waits already goes first now, and its answer serves both.
+    look("pushed", Some(Instant::now())).await.unwrap().unwrap_err();
+    assert_eq!((all.metrics.host_looks.get(), all.metrics.shared_looks.get()), (2, 1));
+    assert!(polls[3].is_finished() && !polls[..3].iter().any(tokio::task::JoinHandle::is_finished));
+}

@@ -124,27 +124,28 @@ impl World {
         files: &Files,
         only_in_force: bool,
     ) -> Desired {
-        self.built(source, commit, files, only_in_force, None).await
+        self.try_desired(source, commit, files, only_in_force, None, &mut ContentCache::default()).await.unwrap()
     }
 
     /// The same for a commit that was in force before desired state was dropped.
     pub(crate) async fn desired_again(&self, source: &str, commit: &CommitId, files: &Files) -> Desired {
         let pins = PositionPins::read(&self.store, ORG, source).await.unwrap();
-        self.built(source, commit, files, false, Some(&pins)).await
+        self.try_desired(source, commit, files, false, Some(&pins), &mut ContentCache::default()).await.unwrap()
     }
 
-    async fn built(
+    /// The same, with what was read for earlier commits, and also of a commit that is refused.
+    async fn try_desired(
         &self,
         source: &str,
         commit: &CommitId,
         files: &Files,
         only_in_force: bool,
         restored: Option<&PositionPins>,
-    ) -> Desired {
+        contents: &mut ContentCache,
+    ) -> Result<Desired, desired::BuildError> {
         let snapshot = Snapshot::of_files(commit.clone(), files);
         let report = check_tree(&snapshot.files(), Some(&snapshot.all_paths()), &LintConfig::default());
         assert!(!has_errors(&report.diagnostics), "{:#?}", report.diagnostics);
-        let mut contents = ContentCache::new();
         for content in files.values() {
             contents.insert(Snapshot::made_up_id(content), Arc::from(content.as_bytes()));
         }
@@ -158,14 +159,14 @@ impl World {
             repositories: &self.repositories,
             subjects: &self.subjects,
             last: &LastPins::read(&self.store, ORG, source).await.unwrap(),
-            contents: &mut contents,
+            contents,
             errand: &Errand::default(),
             only_in_force,
             restored,
             pinned: HashMap::new(),
             unreadable: std::collections::BTreeSet::new(),
         };
-        desired::build(&report, source, &mut reader).await.unwrap()
+        desired::build(&report, source, &mut reader).await
     }
 
     pub(crate) async fn apply(
@@ -553,4 +554,32 @@ async fn long_lists_are_cut_short_and_the_digest_covers_all() {
     assert_eq!(stored["waiting"][0]["count"], 1_500);
     assert_eq!(stored["omitted"], serde_json::json!({"waiting": 50}));
     assert_eq!(of(2, 2).get("omitted"), None);
+}
+
+#[tokio::test]
+async fn contents_of_commits_that_are_refused_do_not_pile_up() {
+    let world = World::new().await;
+    world.source("main").await;
+    let fleet = |name: &str, directory: &str| {
+        format!(
+            "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata:\n  name: {name}\nspec:\n  selector:\n    matchLabels: {{role: {name}}}\n  \
+             template:\n    spec:\n      config:\n        - {{name: a, gitRef: {{repository: ., path: {directory}}}}}\n"
+        )
+    };
+    let mut contents = ContentCache::default();
+    for n in 1_u64..=10 {
+        let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{n:064x}\nsize 1\n");
+        let files = [
+            ("good.yaml", fleet("good", "good")),
+            ("bad.yaml", fleet("bad", "bad")),
+            ("good/etc/motd", "the same".to_owned()),
+            ("good/etc/round", n.to_string()),
+            ("bad/etc/large", pointer),
+        ];
+        let files: Files = files.into_iter().map(|(path, content)| (path.to_owned(), content)).collect();
+        let commit = format!("{n:040x}").parse().unwrap();
+        let built = world.try_desired("main", &commit, &files, false, &mut contents).await;
+        assert!(matches!(built, Err(desired::BuildError::Refused(_))), "{built:?}");
+        assert_eq!(contents.len(), 3, "what this commit uses, after {n} of them");
+    }
 }

@@ -258,6 +258,10 @@ fn read_git(mut section: Fields, beside: &Path, environment: &dyn Fn(&str) -> Op
         poll_interval: section
             .duration("pollInterval", Duration::from_millis(500), Duration::from_secs(DAY))
             .unwrap_or(Duration::from_secs(15)),
+        polls_per_second_per_host: section
+            .number("pollsPerSecondPerHost", 1, 10_000)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(100),
         deletion_grace: section
             .duration("deletionGracePeriod", Duration::ZERO, MAX_GRACE)
             .unwrap_or(Duration::from_secs(3_600)),

@@ -18,6 +18,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!((config.user_api.address.port(), config.agent_api.address.port()), (3443, 7443));
     assert_eq!(config.metrics_address, SocketAddr::from(([127, 0, 0, 1], 15690)));
     assert!(config.database.url.is_none() && config.auth.local && config.sources.is_empty());
+    assert_eq!(config.git.polls_per_second_per_host, 100);
 }
 
 #[test]
@@ -25,7 +26,7 @@ fn every_bad_value_is_reported_at_once() {
     let found = problems(
         "dataDir: here\nlog: {format: xml, level: 'a=b=c'}\ndatabase: {url: mysql://x, maxConnections: 0}\n\
          agentApi: {address: nowhere, pollHold: 1h}\nuserApi: {certificate: /a}\n\
-         auth: {local: false}\ngit: {pollInterval: 10, mirrors: {maxBytes: 10G, keep: 1}, credentials: [{urlPrefix: 'ftp://x'}, {urlPrefix: 'git@h:', passphraseFile: /nowhere}]}\n\
+         auth: {local: false}\ngit: {pollInterval: 10, pollsPerSecondPerHost: 0, mirrors: {maxBytes: 10G, keep: 1}, credentials: [{urlPrefix: 'ftp://x'}, {urlPrefix: 'git@h:', passphraseFile: /nowhere}]}\n\
          sources: [{name: A, url: 'ftp://x/y'}, {name: b}, {name: b, url: 'https://u:p@h/x', path: '../x'}]\nsauces: []\n",
     );
     for wanted in [
@@ -39,6 +40,7 @@ fn every_bad_value_is_reported_at_once() {
         "userApi.key:",
         "auth.local:",
         "git.pollInterval: 10 has no unit; write 10s",
+        "git.pollsPerSecondPerHost:",
         "git.mirrors.maxBytes: expected a size",
         "git.mirrors.keep: unknown key",
         "git.credentials[0].urlPrefix:",

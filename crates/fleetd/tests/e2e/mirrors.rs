@@ -82,6 +82,52 @@ fn ten_sources_of_one_repository_cost_its_host_what_one_costs() {
 }
 
 #[test]
+fn what_lies_outside_of_a_sources_path_does_not_matter_to_it() {
+    let shared = GitRepo::init();
+    let fleet = |content: &str| {
+        format!("{}      - name: b\n        gitRef: {{repository: ., path: {content}}}\n", team_file(0, 1))
+    };
+    let not_utf8 = |directory: &str| {
+        let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"caf\xe9");
+        std::fs::write(shared.path().join(directory).join(name), "x").unwrap();
+    };
+    shared
+        .write("team/fleet.yaml", fleet("/common"))
+        .write("common/motd", "one")
+        .write("elsewhere/bad.yaml", "kind: [");
+    not_utf8("elsewhere");
+    let first = shared.commit("a team and much else");
+    let (root, server, settings) = host(&shared);
+    let sync = "apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata:\n  name: team\nspec:\n  repository: shared\n  \
+                targetRevision: main\n  path: /team\n";
+    let repositories = repository("shared", &server.https_url("shared.git"));
+    let files = [("repositories.yaml", repositories.as_str()), ("sync.yaml", sync)];
+    let there = Installation::start_with(&files, Database::Own(TestDatabase::create()), &settings);
+    let applied = |commit: &str, content: &str| {
+        let sql = format!(
+            "select count(*) from desired.sources where name = 'team' and applied_commit = '{commit}' \
+             and exists (select 1 from desired.blobs where content = '{content}')"
+        );
+        eventually("the team to be applied", || (there.sql(&sql) == "1").then_some(()));
+    };
+    applied(&first, "one");
+    let push = |message: &str| {
+        let commit = shared.commit(message);
+        shared.git(&["push", "--quiet", root.path().join("shared.git").to_str().unwrap(), "main"]);
+        commit
+    };
+    shared.write("common/motd", "two").write("elsewhere/more.yaml", "kind: [");
+    applied(&push("content below a place that is taken from"), "two");
+    shared.write("team/fleet.yaml", fleet("/other")).write("other/motd", "three");
+    not_utf8("common");
+    applied(&push("content elsewhere, and what was taken before is spoiled"), "three");
+    not_utf8("other");
+    let spoiled = push("what is taken is spoiled");
+    let refused = format!("select count(*) from desired.commits where commit_id = '{spoiled}' and verdict = 'Refused'");
+    eventually("the team's commit to be refused", || (there.sql(&refused) == "1").then_some(()));
+}
+
+#[test]
 fn mirrors_above_the_limit_go_and_come_back_when_they_are_needed() {
     let shared = GitRepo::init();
     let noise = |seed: u32| -> Vec<u8> {

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use fleet_model::CommitId;
 use gix::Repository;
+use gix::objs::Write as _;
 use gix::refs::transaction::PreviousValue;
 
 use super::super::activity::Activity;
@@ -12,8 +14,8 @@ use super::super::ancestry::{gix_id, is_forced};
 use super::super::classify;
 use super::super::mirror::Fresh;
 use super::super::session::Session;
-use super::{Revision, Wanted, receive};
-use crate::error::GitError;
+use super::{Revision, Wanted, fetch_into, receive};
+use crate::error::{GitError, GitErrorKind};
 use crate::remote::Remote;
 use crate::wire::FetchOutcome;
 
@@ -23,6 +25,13 @@ const OURS: &str = "refs/shorebase/";
 const KEPT: &str = "kept-";
 /// The most commits that are kept so; the one that nobody asked for the longest goes first.
 const MAX_KEPT: usize = 64;
+/// Says when a mirror's packs were to be put together last. It goes with the mirror.
+const TRIED_MARK: &str = "shorebase-repacking";
+/// A try that failed, or took so long that the worker was killed, is not made again before: the fetch that it goes with has
+/// to come to its end.
+const RETRY_AFTER: Duration = Duration::from_secs(3_600);
+/// The most objects that only the old mirror holds and that are copied one by one.
+const MAX_COPIED: usize = 20_000;
 
 /// So many commits of others are looked after in one fetch.
 const MAX_OTHERS: usize = 16;
@@ -89,24 +98,102 @@ pub(super) fn bring_back(repo: &Repository, commit: &CommitId, wanted: &Wanted<'
 }
 
 /// Puts the packs of the mirror at `path` together: all that its references hold goes into a fresh one, without asking
-/// the host. A mirror for which that fails stays as it is, and the next fetch tries again.
+/// the host where the `git` program is installed, and from the host where it is not. A mirror for which that fails stays as
+/// it is, and is tried again in an hour.
 pub(super) fn repack(
     path: &Path,
     crowded: &Repository,
+    revision: &Revision,
     wanted: &Wanted<'_>,
     outcome: FetchOutcome,
     activity: &Activity,
-) -> Result<FetchOutcome, GitError> {
-    match copy(path, crowded, wanted, activity).and_then(|fresh| fresh.install(path)) {
-        Ok(()) => Ok(FetchOutcome { rebuilt: Some("it had too many packs".to_owned()), ..outcome }),
-        Err(error) => {
-            tracing::info!(mirror = %path.display(), %error, "Cannot put the packs of a mirror together");
-            Ok(outcome)
-        }
+) -> FetchOutcome {
+    let mark = path.join(TRIED_MARK);
+    let tried = fs::metadata(&mark).and_then(|found| found.modified());
+    if tried.is_ok_and(|at| at.elapsed().is_ok_and(|ago| ago < RETRY_AFTER)) {
+        return outcome;
+    }
+    let marked = fs::write(&mark, b"").map_err(|error| GitError::of_disk(&error, "cannot write into the mirror"));
+    let done = marked.and_then(|()| {
+        let first = match copy(path, crowded, wanted, activity) {
+            Ok(fresh) => return fresh.install(path),
+            Err(full) if full.kind == GitErrorKind::DiskFull => return Err(full),
+            Err(error) => error,
+        };
+        let again = fetch_again(path, crowded, revision, wanted, activity).and_then(|fresh| fresh.install(path));
+        again.map_err(|second| GitError::other(format!("{first}; and from the host: {second}")))
+    });
+    match done {
+        Ok(()) => FetchOutcome { rebuilt: Some("it had too many packs".to_owned()), ..outcome },
+        Err(error) => FetchOutcome { not_repacked: Some(error.message), ..outcome },
     }
 }
 
-fn copy(path: &Path, crowded: &Repository, wanted: &Wanted<'_>, activity: &Activity) -> Result<Fresh, GitError> {
+/// A fresh mirror with one pack from the host, and one by one the few objects that the host does not have any more.
+fn fetch_again(
+    path: &Path,
+    crowded: &Repository,
+    revision: &Revision,
+    wanted: &Wanted<'_>,
+    activity: &Activity,
+) -> Result<Fresh, GitError> {
+    let held = held(crowded)?;
+    let fresh = Fresh::create(path)?;
+    fetch_into(&fresh.repo, revision, wanted, activity).map_err(super::Failure::into_error)?;
+    let mut room = MAX_COPIED;
+    for (name, id) in held {
+        copy_objects(crowded, &fresh.repo, id, &mut room, activity)?;
+        // Also where the host went on meanwhile: the caller was told of the commit that the old mirror has.
+        fresh
+            .repo
+            .reference(name, id, PreviousValue::Any, "repack")
+            .map_err(|error| classify::local(&error, "write a reference of the mirror"))?;
+    }
+    Ok(fresh)
+}
+
+/// Copies a commit with all that it needs and `to` lacks. What `to` has it has with all that belongs to it.
+fn copy_objects(
+    from: &Repository,
+    to: &Repository,
+    tip: gix::ObjectId,
+    room: &mut usize,
+    activity: &Activity,
+) -> Result<(), GitError> {
+    let broken = |error: gix::Error| classify::local(&error, "copy an object of the mirror");
+    let mut open = vec![tip];
+    while let Some(id) = open.pop() {
+        if to.has_object(id) {
+            continue;
+        }
+        *room = room.checked_sub(1).ok_or_else(|| {
+            GitError::other(format!("the mirror holds more than {MAX_COPIED} objects that the host has no more"))
+        })?;
+        let object = from.find_object(id).map_err(broken)?;
+        super::super::blobs::verify(object.kind, &object.data, &id)?;
+        match object.kind {
+            gix::objs::Kind::Commit => {
+                let commit = object.clone().into_commit();
+                open.push(commit.tree_id().map_err(broken)?.detach());
+                open.extend(commit.parent_ids().map(|parent| parent.detach()));
+            }
+            gix::objs::Kind::Tree => {
+                let tree = object.clone().into_tree();
+                let entries = tree.decode().map_err(broken)?.entries;
+                open.extend(entries.iter().filter(|entry| !entry.mode.is_commit()).map(|entry| entry.oid.to_owned()));
+            }
+            gix::objs::Kind::Blob | gix::objs::Kind::Tag => {}
+        }
+        to.objects
+            .write_buf(object.kind, &object.data)
+            .map_err(|error| classify::local(&error, "write an object of the mirror"))?;
+        activity.moved(1);
+    }
+    Ok(())
+}
+
+/// What our references hold, with their names.
+fn held(crowded: &Repository) -> Result<Vec<(String, gix::ObjectId)>, GitError> {
     let doing = "read the references of the mirror";
     let broken = |error: &gix::Error| classify::local(error, doing);
     let mut held = Vec::new();
@@ -119,6 +206,11 @@ fn copy(path: &Path, crowded: &Repository, wanted: &Wanted<'_>, activity: &Activ
     }
     // What the revision points at comes first, and with it most of the rest.
     held.sort_by_key(|(name, _)| name.contains(KEPT));
+    Ok(held)
+}
+
+fn copy(path: &Path, crowded: &Repository, wanted: &Wanted<'_>, activity: &Activity) -> Result<Fresh, GitError> {
+    let held = held(crowded)?;
     let here = path.to_str().ok_or_else(|| GitError::other("the mirror's path is not UTF-8"))?;
     let here = Remote::anonymous(here);
     let fresh = Fresh::create(path)?;
