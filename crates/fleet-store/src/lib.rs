@@ -92,7 +92,7 @@ pub use sources::{
     ORIGIN_CONFIG, Observation, SourceDefinition, SourcePosition, SourceRow, Verdict, applied_commit,
     forget_positions_except, last_position, list_sources, lock_source, orphaned_sources, put_source, record_applied,
     record_commit, record_observation, record_polls, record_verified, remove_source, source_defines_anything,
-    source_origin, unsettled_sources,
+    source_origin, sources_above, unsettled_sources,
 };
 pub use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 pub use store::{ConnectOptions, Store};

@@ -218,3 +218,6 @@ async fn tell(
     };
     record_event(connection, writer.org, &event).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ const BATCH: i64 = 500;
 /// The grace of what a commit removes now: what the policies in force say, else the configuration. `None` when there is
 /// none.
 pub(crate) fn grace(rules: &SyncRules, configured: Duration, now: Timestamp) -> Option<Grace> {
-    let length = rules.deletion_grace().unwrap_or(configured);
+    let length = rules.deletion_grace_or(configured);
     if length.is_zero() {
         return None;
     }
@@ -108,4 +108,4 @@ async fn tell(connection: &mut PgConnection, org: OrgId, gone: &Tombstone) -> Re
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -106,11 +106,15 @@ impl Source {
     async fn judge_signatures(&mut self, base: Option<&CommitId>, tip: &CommitId) -> Result<Option<Range>, RunError> {
         let (shared, name) = (std::sync::Arc::clone(&self.shared), self.definition.name.clone());
         let mut transaction = shared.store.begin().await?;
-        let asked = trust::rules(&mut transaction, shared.config.org, &name).await?.trust().to_vec();
+        let rules = trust::rules(&mut transaction, shared.config.org, &name).await?;
+        let asked = rules.trust().to_vec();
         transaction.commit().await.map_err(StoreError::from)?;
         let now = shared.clock.now_rfc3339();
         if asked.is_empty() {
-            let message = "no policy asks for signatures";
+            let message = match rules.trust_elsewhere() {
+                0 => "no policy asks for signatures",
+                _ => "no policy that counts asks for signatures: those of sources that do not bring this one in do not",
+            };
             conditions::verified(&mut self.conditions, "NoTrustRules", message, &now);
             self.note_verified(tip).await?;
             return Ok(None);

@@ -5,55 +5,66 @@ use fleet_runtime::Clock as _;
 use fleet_store::{SourceDefinition, lock_device_changes, restore_leaving};
 
 use super::*;
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, Outcome};
 use crate::enroll::policies;
 use crate::planning::tests::{Files, ORG, World, definition, device_name};
 
 const HOUR: i64 = 3_600;
 
-fn fleet(name: &str, role: &str, content: &str) -> String {
+pub(crate) fn fleet(name: &str, role: &str, content: &str) -> String {
     format!(
         "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata:\n  name: {name}\nspec:\n  selector:\n    matchLabels:\n      role: {role}\n  \
          template:\n    spec:\n      config:\n        - name: i\n          inline:\n            - path: /etc/x\n              content: {content}\n"
     )
 }
 
-fn policy(name: &str, spec: &str) -> String {
+pub(crate) fn policy(name: &str, spec: &str) -> String {
     format!("apiVersion: shorebase/v1alpha1\nkind: SyncPolicy\nmetadata:\n  name: {name}\nspec:\n  {spec}\n")
 }
 
-fn files(all: &[(&str, &str)]) -> Files {
+pub(crate) fn files(all: &[(&str, &str)]) -> Files {
     all.iter().map(|(path, content)| ((*path).to_owned(), (*content).to_owned())).collect()
 }
 
-fn id(n: u64) -> CommitId {
+pub(crate) fn id(n: u64) -> CommitId {
     format!("{n:040x}").parse().unwrap()
 }
 
 /// A source whose commits are numbered.
-struct Repo<'w> {
-    world: &'w World,
-    definition: SourceDefinition,
-    at: Option<u64>,
+pub(crate) struct Repo<'w> {
+    pub(crate) world: &'w World,
+    pub(crate) definition: SourceDefinition,
+    pub(crate) at: Option<u64>,
 }
 
 impl<'w> Repo<'w> {
-    async fn new(world: &'w World, name: &str) -> Self {
+    pub(crate) async fn new(world: &'w World, name: &str) -> Self {
         Self { world, definition: world.source(name).await, at: None }
     }
 
     /// Applies commit `n`; gives the new versions of devices.
-    async fn commit(&mut self, n: u64, all: &[(&str, &str)]) -> usize {
+    pub(crate) async fn commit(&mut self, n: u64, all: &[(&str, &str)]) -> usize {
         self.with_children(n, all, &[]).await
     }
 
-    async fn with_children(&mut self, n: u64, all: &[(&str, &str)], children: &[SourceDefinition]) -> usize {
+    pub(crate) async fn with_children(&mut self, n: u64, all: &[(&str, &str)], children: &[SourceDefinition]) -> usize {
         let mut desired = self.world.desired(&self.definition.name, &id(n), &files(all)).await;
         desired.child_sources = children.to_vec();
         let base = self.at.map(id);
         let applied = self.world.apply(&self.definition, base.as_ref(), &id(n), &desired).await;
         self.at = Some(n);
         applied.devices.new_versions
+    }
+
+    /// What the guard makes of commit `n`.
+    pub(crate) async fn guarded(&mut self, n: u64, all: &[(&str, &str)]) -> Outcome {
+        let desired = self.world.desired(&self.definition.name, &id(n), &files(all)).await;
+        let base = self.at.map(id);
+        let outcome = self.world.guarded(&self.definition, base.as_ref(), &id(n), &desired).await.unwrap();
+        if matches!(outcome, Outcome::Applied(_)) {
+            self.at = Some(n);
+        }
+        outcome
     }
 }
 
@@ -72,7 +83,7 @@ fn devices(world: &World) -> String {
     )
 }
 
-fn owners(world: &World) -> String {
+pub(crate) fn owners(world: &World) -> String {
     world
         .sql("select coalesce(owner_fleet, '-') || ' ' || rendered_version from devices order by name")
         .replace('\n', ", ")
@@ -216,11 +227,11 @@ async fn the_policies_in_force_before_a_commit_say_how_long_its_removals_stay() 
     );
 }
 
-fn child() -> SourceDefinition {
+pub(crate) fn child() -> SourceDefinition {
     SourceDefinition { origin: "ResourceSync/team".to_owned(), ..definition("team") }
 }
 
-const SYNC: &str = "apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata:\n  name: team\nspec:\n  repository: x\n  targetRevision: main\n  path: /\n";
+pub(crate) const SYNC: &str = "apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata:\n  name: team\nspec:\n  repository: x\n  targetRevision: main\n  path: /\n";
 
 #[tokio::test]
 async fn a_source_rests_while_its_resource_sync_leaves_and_goes_with_it() {
