@@ -75,7 +75,7 @@ pub(crate) async fn pass(
     match judge(question) {
         Judgement::Apply { approved, follows } => {
             if follows {
-                let base = application.base.map_or("?", CommitId::short);
+                let base = application.rewritten.map_or("?", |rewritten| rewritten.base.short());
                 let message = format!(
                     "History was rewritten: applied commit {base} is not an ancestor of {}; following it",
                     commit.short()

@@ -26,7 +26,8 @@ enum Part {
 
 impl Source {
     /// Applies the newest commit; where rules ask for signatures that some commit lacks, the newest one before that commit,
-    /// and the newest one waits for a person. `lost` is what was in force before desired state was dropped.
+    /// and the newest one waits for a person. `lost` is what was in force before desired state was dropped, or the source
+    /// moved to another path.
     pub(super) async fn advance(
         &mut self,
         tip: &CommitId,

@@ -174,6 +174,45 @@ fn other_sources_go_on_beside_one_that_waits() {
 }
 
 #[test]
+fn a_rewritten_history_waits_also_when_the_source_moves_to_another_path() {
+    let other = GitRepo::init();
+    let doors = fleet("doors", "one");
+    other.write("here/doors.yaml", doors.as_str()).write("there/doors.yaml", doors.as_str());
+    let first = other.commit("one");
+    other.write("README.md", "one");
+    let applied = other.commit("the lost one");
+    let brings_in = |path: &str| {
+        format!(
+            "{}---\n\
+             apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata:\n  name: other\nspec:\n  repository: other\n  \
+             targetRevision: main\n  path: {path}\n",
+            repository("other", &other.url())
+        )
+    };
+    let there = start_with(&[("repositories.yaml", &brings_in("/here"))]);
+    let status = |pointer: &str| Some(there.object("sources", "other")?["status"][pointer].as_str()?.to_owned());
+    eventually("the other source", || status("appliedCommit").filter(|commit| *commit == applied));
+    // Both at once, as far as the service can tell.
+    there.fleetctl_ok(&["source", "suspend", "other", "--reason", "a test"]);
+    other.force(&first);
+    other.write("README.md", "rewritten");
+    let rewritten = other.commit("another history");
+    there.repo.write("repositories.yaml", brings_in("/there"));
+    there.wait_applied(&there.repo.commit("the other source moves"));
+    there.fleetctl_ok(&["source", "resume", "other"]);
+    let held = eventually("the rewritten history to wait", || {
+        let source = there.object("sources", "other")?;
+        (source["status"]["held"]["commit"] == rewritten.as_str()).then_some(source)
+    });
+    assert_eq!(condition(&held, "Held"), ("True".to_owned(), "NonFastForward".to_owned()));
+    let sentences = held["status"]["held"]["sentences"].as_array().unwrap();
+    assert!(sentences[1].as_str().unwrap().ends_with("the lost one"), "{sentences:?}");
+    there.fleetctl_ok(&["source", "approve", "other", "--plan", &digest(&held)]);
+    eventually("what was approved", || status("appliedCommit").filter(|commit| *commit == rewritten));
+    assert_eq!(there.sql("select distinct file from desired.manifests where source = 'other'").trim(), "there/doors.yaml");
+}
+
+#[test]
 fn content_of_another_repository_that_reaches_too_far_waits_like_a_commit() {
     let shared = GitRepo::init();
     shared.write("base/etc/shared.conf", "one\n");
