@@ -209,7 +209,10 @@ fn a_rewritten_history_waits_also_when_the_source_moves_to_another_path() {
     assert!(sentences[1].as_str().unwrap().ends_with("the lost one"), "{sentences:?}");
     there.fleetctl_ok(&["source", "approve", "other", "--plan", &digest(&held)]);
     eventually("what was approved", || status("appliedCommit").filter(|commit| *commit == rewritten));
-    assert_eq!(there.sql("select distinct file from desired.manifests where source = 'other'").trim(), "there/doors.yaml");
+    assert_eq!(
+        there.sql("select distinct file from desired.manifests where source = 'other'").trim(),
+        "there/doors.yaml"
+    );
 }
 
 #[test]
