@@ -51,7 +51,7 @@ pub(crate) struct Ended {
 }
 
 /// Removes objects whose grace is over, in the caller's transaction, which must hold the lock of device changes. Devices
-/// that this concerns are marked.
+/// that this concerns are marked. What suspended sources keep goes once they are resumed.
 ///
 /// # Errors
 /// When the database fails.

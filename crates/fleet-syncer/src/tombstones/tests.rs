@@ -2,7 +2,7 @@
 
 use fleet_model::CommitId;
 use fleet_runtime::Clock as _;
-use fleet_store::{SourceDefinition, lock_device_changes, restore_leaving};
+use fleet_store::{SourceDefinition, Suspension, end_suspension, lock_device_changes, restore_leaving, suspend_source};
 
 use super::*;
 use crate::apply::{ApplyError, Outcome};
@@ -276,6 +276,70 @@ async fn a_grace_ends_with_all_that_a_resource_sync_brought_in() {
     assert_eq!(world.pass().await.removed, 1);
     assert_eq!(owners(&world), "- 1, b 1");
     assert_eq!(world.sql("select name from desired.sources") + &world.sql("select name from desired.fleets"), "mainb");
+}
+
+async fn suspend(world: &World, source: &str, until: Option<Timestamp>) {
+    let mut transaction = world.store.begin().await.unwrap();
+    let suspension = Suspension { reason: "stop".to_owned(), by: "user:ann".to_owned(), until: until.map(Ts::from) };
+    let now = Ts::from(world.clock.now());
+    suspend_source(&mut transaction, ORG, source, &suspension, now, Duration::from_secs(20)).await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
+async fn resume(world: &World, source: &str) {
+    let mut transaction = world.store.begin().await.unwrap();
+    assert!(end_suspension(&mut transaction, ORG, source, None).await.unwrap());
+    transaction.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_suspended_source_keeps_what_left_it_until_it_is_resumed() {
+    let world = world().await;
+    let (mut main, mut peer) = (Repo::new(&world, "main").await, Repo::new(&world, "peer").await);
+    let (a, b, c, d) = (fleet("a", "a", "1"), fleet("b", "b", "2"), fleet("c", "c", "3"), fleet("d", "d", "4"));
+    main.commit(1, &[("a.yaml", &a), ("b.yaml", &b)]).await;
+    peer.commit(10, &[("c.yaml", &c), ("d.yaml", &d)]).await;
+    main.commit(2, &[("b.yaml", &b)]).await;
+    peer.commit(11, &[("d.yaml", &d)]).await;
+    suspend(&world, "main", None).await;
+    let seen = devices(&world);
+    world.wait(HOUR);
+    assert_eq!(world.pass().await, Ended { removed: 1, leaving: 1, more: false }, "the other source's goes");
+    assert_eq!((left(&world), devices(&world)), ("Fleet/a".to_owned(), seen));
+    let overdue = async || {
+        let source = fleet_store::read_sources::get(world.store.pool(), ORG, "main").await.unwrap().unwrap();
+        source.suspended.map(|suspension| suspension.overdue)
+    };
+    // What people see goes by the database's clock.
+    world.sql("update tombstones set expires_at = now() - interval '1 second'");
+    assert_eq!(overdue().await, Some(1));
+    // A suspension that is over holds nothing back, noted or not.
+    suspend(&world, "main", Some(world.clock.now().checked_add(SignedDuration::from_mins(1)).unwrap())).await;
+    assert_eq!(world.pass().await.removed, 0);
+    resume(&world, "main").await;
+    assert_eq!(overdue().await, None);
+    suspend(&world, "main", Some(world.clock.now().checked_add(SignedDuration::from_mins(1)).unwrap())).await;
+    world.wait(60);
+    assert_eq!(world.pass().await, Ended { removed: 1, leaving: 0, more: false });
+    assert_eq!(owners(&world), "- 1, b 1");
+}
+
+#[tokio::test]
+async fn a_suspended_source_stays_though_its_resource_sync_left() {
+    let world = world().await;
+    let mut main = Repo::new(&world, "main").await;
+    let (a, b) = (fleet("a", "a", "one"), fleet("b", "b", "two"));
+    main.with_children(1, &[("b.yaml", &b), ("s.yaml", SYNC)], &[child()]).await;
+    let mut team = Repo { world: &world, definition: child(), at: None };
+    team.commit(10, &[("a.yaml", &a)]).await;
+    suspend(&world, "team", None).await;
+    main.commit(2, &[("b.yaml", &b)]).await;
+    world.wait(HOUR);
+    assert_eq!(world.pass().await, Ended { removed: 0, leaving: 1, more: false });
+    assert_eq!(owners(&world), "a 1, b 1");
+    resume(&world, "team").await;
+    assert_eq!(world.pass().await.removed, 1);
+    assert_eq!(owners(&world), "- 1, b 1");
 }
 
 #[tokio::test]
