@@ -10,7 +10,7 @@ use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind};
 use fleet_runtime::Clock;
 use fleet_store::{
     InputKind, Lease, NewEvent, Observation, PinnedInput, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict,
-    clear_hold, input_values, record_commit, record_event, record_observation, source_dependencies,
+    clear_hold_unless_rejected, input_values, record_commit, record_event, record_observation, source_dependencies,
     source_has_problems,
 };
 use jiff::Timestamp;
@@ -720,7 +720,7 @@ impl Source {
         record_observation(&mut transaction, org, &name, &seen).await?;
         let told = (org, &self.definition, Ts::from(self.shared.clock.now()));
         outbox::refused(&mut transaction, &self.shared.outbox, told, &commit, &diagnostics).await?;
-        clear_hold(&mut transaction, org, &name).await?;
+        clear_hold_unless_rejected(&mut transaction, org, &name).await?;
         transaction.commit().await.map_err(StoreError::from)?;
         // Another source may give the object up: look again at every poll.
         self.held = None;
