@@ -124,6 +124,35 @@ fn a_suspended_source_observes_and_goes_on_when_it_is_resumed_or_the_time_is_ove
     assert_eq!(there.object("sources", "main").unwrap()["status"]["suspended"], Value::Null);
 }
 
+#[test]
+fn a_suspended_source_is_not_behind_when_its_branch_goes_back() {
+    let mut there = start();
+    let first = there.repo.head();
+    there.fleetctl_ok(&["source", "suspend", "main", "--reason", "stocktaking"]);
+    let behind = |commits: i64| {
+        eventually(&format!("the source to be {commits} commits behind"), || {
+            let source = there.object("sources", "main")?;
+            (source["status"]["behindBy"] == commits).then_some(())
+        });
+    };
+    there.repo.write("README.md", "one\n");
+    there.repo.commit("second");
+    there.repo.write("README.md", "two\n");
+    let third = there.repo.commit("third");
+    behind(2);
+    there.repo.force(&first);
+    behind(0);
+    there.repo.force(&third);
+    behind(2);
+    // Another process knows nothing of what was noted.
+    there.stop_service();
+    there.repo.force(&first);
+    there.start_service();
+    eventually("the source not to be behind", || {
+        (there.object("sources", "main")?["status"]["behindBy"] == 0).then_some(())
+    });
+}
+
 fn repository(name: &str, url: &str) -> String {
     format!(
         "apiVersion: flightctl.io/v1beta1\nkind: Repository\nmetadata:\n  name: {name}\nspec:\n  type: git\n  url: {url}\n"
