@@ -296,7 +296,7 @@ async fn resume(world: &World, source: &str) {
 async fn a_suspended_source_keeps_what_left_it_until_it_is_resumed() {
     let world = world().await;
     let (mut main, mut peer) = (Repo::new(&world, "main").await, Repo::new(&world, "peer").await);
-    let (a, b, c, d) = (fleet("a", "a", "1"), fleet("b", "b", "2"), fleet("c", "c", "3"), fleet("d", "d", "4"));
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| fleet(name, name, "one"));
     main.commit(1, &[("a.yaml", &a), ("b.yaml", &b)]).await;
     peer.commit(10, &[("c.yaml", &c), ("d.yaml", &d)]).await;
     main.commit(2, &[("b.yaml", &b)]).await;
