@@ -66,7 +66,8 @@ pub use source::{
 };
 pub use status_body::StatusBody;
 pub use sync_policy::{
-    CountLimit, ForcedPush, Limit, Limits, MAX_GRACE, PercentLimit, SyncLimits, SyncPolicy, SyncPolicySpec, SyncRules,
+    CountLimit, ForcedPush, Limit, Limits, MAX_GRACE, PercentLimit, PolicyPlace, SyncLimits, SyncPolicy,
+    SyncPolicySpec, SyncRules,
 };
 pub use sync_trust::{SignerSet, SyncTrust, TrustEffect, TrustRule};
 pub use update::{DecommissionTarget, DeviceConsole, DeviceDecommission, UpdatePolicy, UpdateSchedule};

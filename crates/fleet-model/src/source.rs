@@ -149,6 +149,9 @@ pub struct SourceSuspension {
     /// Until when (RFC 3339); absent when it does not end by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+    /// How many objects that left Git, and whose grace is over, stay in force until it ends; absent when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue_removals: Option<i64>,
 }
 
 /// The body of an approval: exactly this plan of exactly this commit.

@@ -29,7 +29,8 @@ pub struct SyncPolicy {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SyncPolicySpec {
-    /// The names of the sources that the policy is for; the one that it lies in when absent.
+    /// The names of the sources that the policy is for; the one that it lies in when absent. For a source that it neither
+    /// lies in nor brings in, a policy can make limits, grace and forced pushes stricter, and nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<Vec<String>>,
     /// How much a commit may change before it has to wait for a person.
@@ -183,40 +184,135 @@ impl SyncPolicySpec {
     }
 }
 
+/// Where a policy lies, as seen from the source that is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyPlace {
+    /// In the source itself.
+    Own,
+    /// In the source whose ResourceSync brings it in, or in one that brings in that one.
+    Above,
+    /// In any other source.
+    Elsewhere,
+}
+
 /// What the policies for one source say together: of each rule the strictest, and the default where none says anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SyncRules {
+    /// What those say that may loosen a rule.
+    decided: Given,
+    /// What those of other sources say: it counts where it is stricter.
+    elsewhere: Given,
+    trust: Vec<SyncTrust>,
+    trust_elsewhere: usize,
+}
+
+/// What some policies say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Given {
     removed_fleets: Vec<Limit>,
     unmanaged_devices: Vec<Limit>,
     changed_devices_without_rollout: Vec<Limit>,
     forced_push: Option<ForcedPush>,
     deletion_grace: Option<Duration>,
-    trust: Vec<SyncTrust>,
 }
 
 impl SyncRules {
-    /// The rules for `source` (`None`: one whose name is not known) among all policies; each comes with whether it lies in
-    /// that source. Policies that name the source count; when none does, those in the source itself that name no source.
+    /// The rules for `source` (`None`: one whose name is not known) among all policies; each comes with where it lies.
+    /// Those in the source and above it that name it count; when none does, those in the source itself that name no source.
+    /// Policies elsewhere that name it make limits, grace and forced pushes stricter, never looser, and cannot ask for
+    /// signatures: somebody who may write to one source could stop another with them.
     pub fn of_source<'a>(
         source: Option<&str>,
-        policies: impl IntoIterator<Item = (bool, &'a SyncPolicySpec)> + Clone,
+        policies: impl IntoIterator<Item = (PolicyPlace, &'a SyncPolicySpec)> + Clone,
     ) -> Self {
         let mut rules = Self::default();
         let mut named = false;
-        for (_, policy) in policies.clone().into_iter().filter(|(_, policy)| policy.names(source)) {
-            named = true;
-            rules.add(policy);
+        for (place, policy) in policies.clone().into_iter().filter(|(_, policy)| policy.names(source)) {
+            match place {
+                PolicyPlace::Own | PolicyPlace::Above => {
+                    named = true;
+                    rules.decided.add(policy);
+                }
+                PolicyPlace::Elsewhere => {
+                    rules.elsewhere.add(policy);
+                    rules.trust_elsewhere += usize::from(policy.trust.is_some());
+                }
+            }
         }
-        let own = |(own, policy): &(bool, &SyncPolicySpec)| *own && policy.sources.is_none();
+        let own = |pair: &(PolicyPlace, &SyncPolicySpec)| pair.0 == PolicyPlace::Own && pair.1.sources.is_none();
         if !named {
-            policies.clone().into_iter().filter(own).for_each(|(_, policy)| rules.add(policy));
+            policies.clone().into_iter().filter(own).for_each(|(_, policy)| rules.decided.add(policy));
         }
-        // A policy elsewhere never takes the source's own demands of signatures away.
-        let counts = |pair: &(bool, &SyncPolicySpec)| pair.1.names(source) || own(pair);
+        // A policy above never takes the source's own demands of signatures away.
+        let counts = |pair: &(PolicyPlace, &SyncPolicySpec)| {
+            own(pair) || pair.0 != PolicyPlace::Elsewhere && pair.1.names(source)
+        };
         rules.trust = policies.into_iter().filter(counts).filter_map(|(_, policy)| policy.trust.clone()).collect();
         rules
     }
 
+    /// The limits where there are so many fleets and devices: the strictest limit may depend on that.
+    pub fn limits(&self, fleets: u64, devices: u64) -> Limits {
+        let strictest = |decided: &[Limit], elsewhere: &[Limit], total: u64, default: Limit| {
+            let allowed = |limit: &Limit| limit.allowed(total);
+            let decided = decided.iter().copied().min_by_key(allowed).unwrap_or(default);
+            [decided].into_iter().chain(elsewhere.iter().copied()).min_by_key(allowed).unwrap_or(decided)
+        };
+        let (default, Self { decided, elsewhere, .. }) = (Limits::DEFAULT, self);
+        Limits {
+            removed_fleets: strictest(
+                &decided.removed_fleets,
+                &elsewhere.removed_fleets,
+                fleets,
+                default.removed_fleets,
+            ),
+            unmanaged_devices: strictest(
+                &decided.unmanaged_devices,
+                &elsewhere.unmanaged_devices,
+                devices,
+                default.unmanaged_devices,
+            ),
+            changed_devices_without_rollout: strictest(
+                &decided.changed_devices_without_rollout,
+                &elsewhere.changed_devices_without_rollout,
+                devices,
+                default.changed_devices_without_rollout,
+            ),
+        }
+    }
+
+    /// How long an object stays in force after it left Git: the longest that a policy says; `None` when none says it that
+    /// may shorten it.
+    pub fn deletion_grace(&self) -> Option<Duration> {
+        self.decided.deletion_grace.map(|grace| grace.max(self.elsewhere.deletion_grace.unwrap_or_default()))
+    }
+
+    /// The same with what the service's configuration says where no policy does.
+    pub fn deletion_grace_or(&self, configured: Duration) -> Duration {
+        let decided = self.decided.deletion_grace.unwrap_or(configured);
+        decided.max(self.elsewhere.deletion_grace.unwrap_or_default())
+    }
+
+    /// Which commits must be signed: each of them is in force.
+    pub fn trust(&self) -> &[SyncTrust] {
+        &self.trust
+    }
+
+    /// How many policies elsewhere ask for signatures, in vain.
+    pub fn trust_elsewhere(&self) -> usize {
+        self.trust_elsewhere
+    }
+
+    /// What becomes of a rewritten history.
+    pub fn forced_push(&self) -> ForcedPush {
+        match (self.decided.forced_push, self.elsewhere.forced_push) {
+            (Some(ForcedPush::Follow), None | Some(ForcedPush::Follow)) => ForcedPush::Follow,
+            (Some(ForcedPush::Follow), Some(ForcedPush::Hold)) | (Some(ForcedPush::Hold) | None, _) => ForcedPush::Hold,
+        }
+    }
+}
+
+impl Given {
     fn add(&mut self, policy: &SyncPolicySpec) {
         let given = policy.limits.clone().unwrap_or_default();
         let limits = given.in_force();
@@ -238,38 +334,6 @@ impl SyncRules {
             (None, None) => None,
         };
         self.deletion_grace = self.deletion_grace.max(policy.deletion_grace());
-    }
-
-    /// The limits where there are so many fleets and devices: the strictest limit may depend on that.
-    pub fn limits(&self, fleets: u64, devices: u64) -> Limits {
-        let strictest = |given: &[Limit], total: u64, default: Limit| {
-            given.iter().copied().min_by_key(|limit| limit.allowed(total)).unwrap_or(default)
-        };
-        let default = Limits::DEFAULT;
-        Limits {
-            removed_fleets: strictest(&self.removed_fleets, fleets, default.removed_fleets),
-            unmanaged_devices: strictest(&self.unmanaged_devices, devices, default.unmanaged_devices),
-            changed_devices_without_rollout: strictest(
-                &self.changed_devices_without_rollout,
-                devices,
-                default.changed_devices_without_rollout,
-            ),
-        }
-    }
-
-    /// How long an object stays in force after it left Git: the longest that a policy says; `None` when none says it.
-    pub fn deletion_grace(&self) -> Option<Duration> {
-        self.deletion_grace
-    }
-
-    /// Which commits must be signed: each of them is in force.
-    pub fn trust(&self) -> &[SyncTrust] {
-        &self.trust
-    }
-
-    /// What becomes of a rewritten history.
-    pub fn forced_push(&self) -> ForcedPush {
-        self.forced_push.unwrap_or(ForcedPush::Hold)
     }
 }
 
@@ -311,7 +375,7 @@ mod tests {
         }
         let (none, short, long) = (policy(r#"{"sources":["a"]}"#), of("0s"), of("1h"));
         let rules = |all: &[&SyncPolicySpec]| {
-            SyncRules::of_source(Some("a"), all.iter().map(|policy| (false, *policy))).deletion_grace()
+            SyncRules::of_source(Some("a"), all.iter().map(|policy| (PolicyPlace::Above, *policy))).deletion_grace()
         };
         assert_eq!(rules(&[&none]), None);
         assert_eq!(rules(&[&none, &short]), Some(Duration::ZERO));
@@ -326,43 +390,82 @@ mod tests {
     fn policies_that_name_a_source_go_before_its_own() {
         let own = policy(r#"{"limits":{"removedFleets":{"count":9}},"forcedPush":"Follow"}"#);
         let naming = policy(r#"{"sources":["shops"],"limits":{"removedFleets":{"count":3}}}"#);
-        let of = |name: &str, own_lies_there: bool| {
-            SyncRules::of_source(Some(name), [(own_lies_there, &own), (false, &naming)])
+        let of = |name: &str, place: PolicyPlace| {
+            SyncRules::of_source(Some(name), [(place, &own), (PolicyPlace::Above, &naming)])
         };
-        let shops = of("shops", true);
+        let shops = of("shops", PolicyPlace::Own);
         assert_eq!(shops.limits(10, 100).removed_fleets.count, 3);
         assert_eq!(shops.forced_push(), ForcedPush::Hold, "what none of them says has its default");
-        let other = of("other", true);
+        let other = of("other", PolicyPlace::Own);
         assert_eq!((other.limits(10, 100).removed_fleets.count, other.forced_push()), (9, ForcedPush::Follow));
-        let elsewhere = of("other", false);
-        assert_eq!(elsewhere.limits(10, 100), Limits::DEFAULT, "a policy that names nobody is for its own source");
-        assert_eq!(elsewhere, SyncRules::of_source(None, []));
+        for place in [PolicyPlace::Above, PolicyPlace::Elsewhere] {
+            let elsewhere = of("other", place);
+            assert_eq!(elsewhere.limits(10, 100), Limits::DEFAULT, "a policy that names nobody is for its own source");
+            assert_eq!(elsewhere, SyncRules::of_source(None, []));
+        }
+    }
+
+    #[test]
+    fn a_policy_elsewhere_makes_rules_stricter_and_never_looser() {
+        let loose = policy(
+            r#"{"sources":["main"],"forcedPush":"Follow","deletionGracePeriod":"0s","limits":{
+                "removedFleets":{"percent":100},"unmanagedDevices":{"percent":100},
+                "changedDevicesWithoutRollout":{"percent":100}}}"#,
+        );
+        let own = policy(r#"{"limits":{"removedFleets":{"count":2}},"deletionGracePeriod":"2h"}"#);
+        let of = |all: &[(PolicyPlace, &SyncPolicySpec)]| SyncRules::of_source(Some("main"), all.iter().copied());
+        let hour = Duration::from_secs(3_600);
+        let told = |rules: &SyncRules| (rules.limits(10, 100), rules.forced_push(), rules.deletion_grace_or(hour));
+        for policies in [&[][..], &[(PolicyPlace::Own, &own)]] {
+            let with = [policies, &[(PolicyPlace::Elsewhere, &loose)]].concat();
+            assert_eq!(told(&of(&with)), told(&of(policies)));
+            assert_eq!(of(&with).deletion_grace(), of(policies).deletion_grace());
+        }
+        // Who brings the source in, and the source itself, may loosen all of it.
+        for place in [PolicyPlace::Own, PolicyPlace::Above] {
+            let rules = of(&[(PolicyPlace::Own, &own), (place, &loose)]);
+            assert_eq!((rules.forced_push(), rules.deletion_grace_or(hour)), (ForcedPush::Follow, Duration::ZERO));
+            assert_eq!(rules.limits(10, 100).removed_fleets.allowed(10), 10);
+        }
+        let strict = policy(
+            r#"{"sources":["main"],"forcedPush":"Hold","deletionGracePeriod":"3h","limits":{"removedFleets":{"count":0}}}"#,
+        );
+        let rules = of(&[(PolicyPlace::Own, &loose), (PolicyPlace::Elsewhere, &strict)]);
+        assert_eq!((rules.forced_push(), rules.deletion_grace_or(hour)), (ForcedPush::Hold, 3 * hour));
+        assert_eq!(rules.deletion_grace(), Some(3 * hour));
+        assert_eq!(rules.limits(10, 100).removed_fleets.allowed(10), 0);
+        assert_eq!(rules.limits(10, 100).unmanaged_devices.percent, 100, "of which it says nothing");
     }
 
     #[test]
     fn of_several_policies_the_strictest_counts_rule_by_rule() {
         let share = policy(r#"{"sources":["a"],"limits":{"unmanagedDevices":{"percent":10}},"forcedPush":"Follow"}"#);
         let count = policy(r#"{"sources":["a"],"limits":{"unmanagedDevices":{"count":5},"removedFleets":{}}}"#);
-        for both in [[(false, &share), (true, &count)], [(true, &count), (false, &share)]] {
+        let (own, above) = (PolicyPlace::Own, PolicyPlace::Above);
+        for both in [[(above, &share), (own, &count)], [(own, &count), (above, &share)]] {
             let rules = SyncRules::of_source(Some("a"), both);
             assert_eq!(rules.limits(1, 20).unmanaged_devices.allowed(20), 2);
             assert_eq!(rules.limits(1, 1_000).unmanaged_devices.allowed(1_000), 5);
             assert_eq!(rules.limits(1, 20).removed_fleets, Limits::DEFAULT.removed_fleets);
             assert_eq!(rules.forced_push(), ForcedPush::Follow);
             let hold = policy(r#"{"sources":["a"],"forcedPush":"Hold"}"#);
-            let three = [both[0], both[1], (false, &hold)];
+            let three = [both[0], both[1], (above, &hold)];
             assert_eq!(SyncRules::of_source(Some("a"), three).forced_push(), ForcedPush::Hold);
         }
     }
 
     #[test]
-    fn every_policy_for_a_source_can_ask_for_signatures() {
+    fn policies_in_a_source_and_above_it_ask_for_signatures_and_others_do_in_vain() {
         let own = policy(r#"{"trust":{"signers":[],"rules":[{"signedBy":["a"]}]}}"#);
         let naming = policy(r#"{"sources":["shops"],"limits":{},"trust":{"signers":[],"rules":[{"signedBy":["b"]}]}}"#);
         let other = policy(r#"{"sources":["other"],"trust":{"signers":[],"rules":[{"signedBy":["c"]}]}}"#);
-        let rules = SyncRules::of_source(Some("shops"), [(true, &own), (false, &naming), (true, &other)]);
+        let (here, above, elsewhere) = (PolicyPlace::Own, PolicyPlace::Above, PolicyPlace::Elsewhere);
+        let rules = SyncRules::of_source(Some("shops"), [(here, &own), (above, &naming), (here, &other)]);
         let sets: Vec<&str> = rules.trust().iter().map(|trust| trust.rules[0].signed_by[0].as_str()).collect();
-        assert_eq!(sets, ["a", "b"]);
-        assert!(SyncRules::of_source(Some("till"), [(false, &own), (false, &naming)]).trust().is_empty());
+        assert_eq!((&sets[..], rules.trust_elsewhere()), (&["a", "b"][..], 0));
+        assert!(SyncRules::of_source(Some("till"), [(above, &own), (elsewhere, &naming)]).trust().is_empty());
+        // Nobody there may be able to sign as somebody elsewhere asks.
+        let frozen = SyncRules::of_source(Some("shops"), [(here, &own), (elsewhere, &naming), (elsewhere, &other)]);
+        assert_eq!((frozen.trust(), frozen.trust_elsewhere()), (&rules.trust()[..1], 1));
     }
 }

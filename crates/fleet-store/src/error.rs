@@ -35,6 +35,14 @@ pub enum StoreError {
         /// The lease's name.
         name: String,
     },
+    /// Somebody else writes it, and took longer than the caller would wait.
+    #[error("{what} is being written, and was not free within {seconds} s; nothing was written")]
+    Busy {
+        /// What is not free.
+        what: String,
+        /// How long the caller waited.
+        seconds: u64,
+    },
     /// Somebody else changed the row first; nothing was written.
     #[error("{what} changed meanwhile; nothing was written")]
     Conflict {
@@ -54,6 +62,12 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
         matches!(error.code().as_deref(), Some("40001" | "40P01"))
+    }
+
+    /// Whether a lock was not to be had in time.
+    pub(crate) fn is_locked(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.code().as_deref() == Some("55P03")
     }
 
     /// Whether a table or schema is not there: somebody dropped it while the service runs.
@@ -77,6 +91,7 @@ impl StoreError {
             | Self::Url(_)
             | Self::Corrupt { .. }
             | Self::Fenced { .. }
+            | Self::Busy { .. }
             | Self::Conflict { .. } => false,
         }
     }

@@ -152,6 +152,19 @@ pub async fn clear_hold(connection: &mut PgConnection, org: OrgId, source: &str)
     Ok(())
 }
 
+/// Ends the hold of a source, unless its commit was rejected: the branch may go back to it, and nobody is asked again.
+///
+/// # Errors
+/// When the database fails.
+pub async fn clear_hold_unless_rejected(connection: &mut PgConnection, org: OrgId, source: &str) -> StoreResult<()> {
+    sqlx::query("delete from source_holds where org_id = $1 and source = $2 and approved is distinct from false")
+        .bind(org.as_uuid())
+        .bind(source)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Records a decision when exactly this plan is held; with `commit`, when it is held for exactly that commit. The last
 /// decision stands until the commit is applied or another one is held.
 ///

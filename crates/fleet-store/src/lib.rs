@@ -63,7 +63,10 @@ pub use fleets::{
     fleets_in_force, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets, load_trees,
     record_dependency, replace_fleets, source_dependencies, source_has_problems,
 };
-pub use holds::{HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, decide_hold, lock_hold, record_hold};
+pub use holds::{
+    HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, clear_hold_unless_rejected, decide_hold, lock_hold,
+    record_hold,
+};
 pub use http_files::{HttpFile, forget_http_files, http_file, record_http_file};
 pub use input_values::{InputValueRow, input_values, settle_input_values, want_input_values};
 pub use installation_key::installation_key;
@@ -95,9 +98,7 @@ pub use source_hints::{SourcePlace, announce_hints, last_hint, replace_taken, so
 pub use source_pins::{SourcePins, record_pins, source_pins};
 pub use sources::{
     ORIGIN_CONFIG, Observation, SourceDefinition, SourcePosition, SourceRow, Verdict, applied_commit,
-    forget_positions_except, judged_trust, last_position, list_sources, lock_source, orphaned_sources, put_source,
-    record_applied, record_commit, record_judged_trust, record_observation, record_polls, record_verified,
-    remove_source, source_defines_anything, source_origin, unsettled_sources,
+    forget_positions_except, judged_trust, last_position, list_sources, lock_source, orphaned_sources, put_source, record_applied, record_commit, record_judged_trust, record_observation, record_polls, record_verified, remove_source, source_defines_anything, source_origin, sources_above, unsettled_sources,
 };
 pub use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 pub use store::{ConnectOptions, Store};

@@ -83,6 +83,8 @@ pub struct SuspensionRecord {
     pub since: Ts,
     /// Until when.
     pub until: Option<Ts>,
+    /// Objects that stay in force only because of it: they left Git, and their grace is over.
+    pub overdue: i64,
 }
 
 /// All sources by name; there are few.
@@ -113,7 +115,10 @@ async fn select(pool: &PgPool, org: OrgId, name: Option<&str>) -> StoreResult<Ve
              h.sentences as "held_sentences?", h.summary as "held_summary?", h.held_at as "held_at?: Ts",
              h.approved, h.decided_by, h.decided_at as "decided_at?: Ts", h.decision_reason,
              u.reason as "suspension_reason?", u.suspended_by as "suspended_by?", u.suspended_at as "suspended_at?: Ts",
-             u.expires_at as "expires_at?: Ts"
+             u.expires_at as "expires_at?: Ts",
+             (select count(*) from tombstones o
+              where u.source is not null and o.org_id = s.org_id and o.expires_at <= now()
+                and (o.source = s.name or o.kind = 'ResourceSync' and o.name = s.name)) as "overdue!"
            from desired.sources s
              left join desired.plans p on p.org_id = s.org_id and p.source = s.name and p.commit_id = s.applied_commit
              left join source_hints w on w.org_id = s.org_id and w.source = s.name
@@ -139,7 +144,7 @@ async fn select(pool: &PgPool, org: OrgId, name: Option<&str>) -> StoreResult<Ve
         };
         let suspended = match (row.suspension_reason, row.suspended_by, row.suspended_at) {
             (Some(reason), Some(by), Some(since)) => {
-                Some(SuspensionRecord { reason, by, since, until: row.expires_at })
+                Some(SuspensionRecord { reason, by, since, until: row.expires_at, overdue: row.overdue })
             }
             (_, _, _) => None,
         };

@@ -491,6 +491,25 @@ pub async fn source_origin(connection: &mut PgConnection, org: OrgId, name: &str
         .await?)
 }
 
+/// The sources that brought this one in: the one with its ResourceSync, and those that brought in that one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn sources_above(connection: &mut PgConnection, org: OrgId, name: &str) -> StoreResult<Vec<String>> {
+    let sql = "with recursive above (name) as (
+                 select m.source from desired.sources s
+                   join desired.manifests m on m.org_id = s.org_id and m.kind = 'ResourceSync'
+                                               and s.origin = 'ResourceSync/' || m.name
+                   where s.org_id = $1 and s.name = $2
+                 union
+                 select m.source from above a
+                   join desired.sources s on s.org_id = $1 and s.name = a.name
+                   join desired.manifests m on m.org_id = s.org_id and m.kind = 'ResourceSync'
+                                               and s.origin = 'ResourceSync/' || m.name)
+               select name from above order by name";
+    Ok(sqlx::query_scalar(sql).bind(org.as_uuid()).bind(name).fetch_all(connection).await?)
+}
+
 /// Sources that a ResourceSync brought in which is gone.
 ///
 /// # Errors

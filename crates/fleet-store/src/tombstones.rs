@@ -188,6 +188,7 @@ pub async fn restore_leaving(connection: &mut PgConnection, org: OrgId) -> Store
 }
 
 /// Removes objects whose grace is over, the oldest first and at most `limit`, and marks the devices that this can concern.
+/// Objects of suspended sources stay, and so does the ResourceSync of one, with which it would go.
 /// Sources that a removed ResourceSync brought in are left to [`orphaned_sources`](crate::orphaned_sources).
 ///
 /// # Errors
@@ -198,10 +199,28 @@ pub async fn remove_expired(
     now: Ts,
     limit: i64,
 ) -> StoreResult<Vec<Tombstone>> {
+    // Whoever suspends one of these sources now waits until this is written, see `suspend_source`.
+    sqlx::query(
+        "select from desired.sources s
+         where s.org_id = $1
+           and exists (select from tombstones o where o.org_id = s.org_id and o.expires_at <= $2
+                         and (o.source = s.name or o.kind = 'ResourceSync' and o.name = s.name))
+           and not exists (select from source_suspensions u where u.org_id = s.org_id and u.source = s.name
+                             and (u.expires_at is null or u.expires_at > $2))
+         order by s.name for update",
+    )
+    .bind(org.as_uuid())
+    .bind(now)
+    .execute(&mut *connection)
+    .await?;
     let rows = sqlx::query!(
         r#"delete from tombstones t
-           using (select kind, name from tombstones where org_id = $1 and expires_at <= $2
-                  order by expires_at, kind, name limit $3) as over
+           using (select o.kind, o.name from tombstones o
+                  where o.org_id = $1 and o.expires_at <= $2
+                    and not exists (select from source_suspensions u
+                                    where u.org_id = o.org_id and (u.expires_at is null or u.expires_at > $2)
+                                      and (u.source = o.source or o.kind = 'ResourceSync' and u.source = o.name))
+                  order by o.expires_at, o.kind, o.name limit $3) as over
            where t.org_id = $1 and t.kind = over.kind and t.name = over.name
            returning t.kind, t.name, t.source, t.removed_by, t.removed_at as "removed_at: Ts",
                      t.expires_at as "expires_at: Ts""#,

@@ -199,11 +199,11 @@ async fn apply_in(
     let planner = Planner { org, source, stored: &stored, fleets: &before, desired, cache: writer.cache };
     let plan = planner.start(connection).await?;
     laps.lap("plan");
-    let (plan, comparing) = plan.finish().await?;
+    let (mut plan, comparing) = plan.finish().await?;
     laps.lap("wait for the plan");
     let passage = match application.restores {
         true => Passage::Free { approved: None },
-        false => pass(connection, writer, application, &plan, Present { stored: &stored, fleets: &before }).await?,
+        false => pass(connection, writer, application, &mut plan, Present { stored: &stored, fleets: &before }).await?,
     };
     let approved = match passage {
         Passage::Free { approved } => approved,

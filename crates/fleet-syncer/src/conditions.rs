@@ -277,9 +277,14 @@ pub(crate) fn suspended(
     }
 }
 
+/// Whether the conditions tell of a suspension.
+pub(crate) fn is_suspended(conditions: &[Condition]) -> bool {
+    is(conditions, "Suspended", ConditionStatus::True)
+}
+
 /// The source is not suspended. Returns whether it was.
 pub(crate) fn resumed(conditions: &mut Vec<Condition>, now: &str) -> bool {
-    let was = is(conditions, "Suspended", ConditionStatus::True);
+    let was = is_suspended(conditions);
     if was {
         let message = "commits are applied again";
         set_condition(conditions, Condition::new("Suspended", ConditionStatus::False, "Resumed", message, now));

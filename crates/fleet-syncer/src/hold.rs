@@ -1,12 +1,13 @@
 //! Asks the guard inside the transaction of an apply, and stores a commit that has to wait. Nothing else is written then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_model::{CommitId, Condition, Digest, Kind};
 use fleet_render::plan::{Plan, Radius};
 use fleet_store::{
     FleetRow, HoldDecision, ManifestStates, NewEvent, NewHold, Observation, PgConnection, StoreError, Ts,
     enrolled_devices, lock_hold, record_event, record_hold, record_observation, record_verified, source_origin,
+    stored_manifests,
 };
 use serde_json::json;
 use tracing::warn;
@@ -40,6 +41,7 @@ pub(crate) enum Passage {
 }
 
 /// Asks whether the commit may be applied. Writes only what tells of a hold, or of a rewritten history that is followed.
+/// Where sources go along, the plan's digest stands for what they define as well: an approval is for all of it.
 ///
 /// # Errors
 /// When the database fails.
@@ -47,13 +49,15 @@ pub(crate) async fn pass(
     connection: &mut PgConnection,
     writer: Writer<'_>,
     application: &Application<'_>,
-    plan: &Plan,
+    plan: &mut Plan,
     present: Present<'_>,
 ) -> Result<Passage, StoreError> {
     let (org, source, commit) = (writer.org, application.source.name.as_str(), application.commit);
     let rules = trust::rules(connection, org, source).await?;
     // With what goes along: rules by effect are about that, too.
-    let (radius, along) = with_departing(connection, writer, application, plan, present).await?;
+    let Departing { radius, along, digest } = with_departing(connection, writer, application, plan, present).await?;
+    plan.digest = digest;
+    let plan = &*plan;
     let violations = trust::violations(application.vouched, &rules, plan, &radius)?;
     if let Some(first) = violations.first()
         && application.vouched.is_some_and(|vouched| !vouched.holds)
@@ -76,7 +80,7 @@ pub(crate) async fn pass(
     match judge(question) {
         Judgement::Apply { approved, follows } => {
             if follows {
-                let base = application.base.map_or("?", CommitId::short);
+                let base = application.rewritten.map_or("?", |rewritten| rewritten.base.short());
                 let message = format!(
                     "History was rewritten: applied commit {base} is not an ancestor of {}; following it",
                     commit.short()
@@ -103,37 +107,60 @@ pub(crate) struct Present<'a> {
     pub(crate) fleets: &'a [FleetRow],
 }
 
-/// How far the commit reaches, with the sources that go because their ResourceSync goes: a plan is about its own source only.
+/// A plan with the sources that go because their ResourceSync goes: it is about its own source only.
+struct Departing {
+    /// How far all of it reaches.
+    radius: Radius,
+    /// What goes along, in sentences.
+    along: Vec<String>,
+    /// The plan's digest; with what goes along mixed in, where something does.
+    digest: Digest,
+}
+
 async fn with_departing(
     connection: &mut PgConnection,
     writer: Writer<'_>,
     application: &Application<'_>,
     plan: &Plan,
     present: Present<'_>,
-) -> Result<(Radius, Vec<String>), StoreError> {
-    let (mut radius, mut along) = (plan.radius.clone(), Vec::new());
+) -> Result<Departing, StoreError> {
+    let (mut radius, mut along, mut contents) = (plan.radius.clone(), Vec::new(), Vec::new());
     let is_sync = |kind: Kind| kind == Kind::ResourceSync;
     let kept: BTreeSet<&str> =
         application.desired.manifests.iter().filter(|row| is_sync(row.kind)).map(|row| row.name.as_str()).collect();
     let all = present.stored.keys().filter(|(kind, _)| is_sync(*kind)).map(|(_, name)| name.as_str());
-    for name in all.filter(|name| !kept.contains(name)) {
+    let mut going: BTreeSet<String> = all.filter(|name| !kept.contains(name)).map(str::to_owned).collect();
+    let mut gone = BTreeSet::new();
+    while let Some(name) = going.pop_first() {
         let origin = format!("{}/{name}", Kind::ResourceSync);
-        if source_origin(connection, writer.org, name).await?.is_none_or(|present| present != origin) {
+        if source_origin(connection, writer.org, &name).await?.is_none_or(|present| present != origin)
+            || !gone.insert(name.clone())
+        {
             continue;
         }
+        let objects = stored_manifests(connection, writer.org, &name).await?;
+        // What it brought in goes, too.
+        going.extend(objects.keys().filter(|(kind, _)| is_sync(*kind)).map(|(_, name)| name.clone()));
         let fleets = present.fleets.iter().filter(|fleet| fleet.source == name);
         let fleets: Vec<String> = fleets.map(|fleet| fleet.name.clone()).collect();
         let devices = enrolled_devices(connection, writer.org, Some(&fleets)).await?;
         let owned = |owner: &Option<String>| owner.as_ref().is_some_and(|owner| fleets.contains(owner));
-        let devices = devices.iter().filter(|device| owned(&device.owner_fleet)).count();
+        let devices: Vec<String> =
+            devices.into_iter().filter(|device| owned(&device.owner_fleet)).map(|device| device.name).collect();
         radius.fleets_before += fleets.len();
         radius.fleets_removed += fleets.len();
-        radius.devices_unmanaged += devices;
+        radius.devices_unmanaged += devices.len();
         let told = |count: usize, thing: &str| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
-        let (fleets, devices) = (told(fleets.len(), "fleet"), told(devices, "device"));
-        along.push(format!("gives up source {name} with {fleets} and {devices}"));
+        let counts = (told(fleets.len(), "fleet"), told(devices.len(), "device"));
+        along.push(format!("gives up source {name} with {} and {}", counts.0, counts.1));
+        let objects: BTreeMap<_, _> = objects.into_iter().map(|(key, object)| (key, object.digest)).collect();
+        contents.push(json!([name, objects.into_iter().collect::<Vec<_>>(), devices]));
     }
-    Ok((radius, along))
+    let digest = match contents.is_empty() {
+        true => plan.digest,
+        false => Digest::of(json!([plan.digest, contents]).to_string().as_bytes()),
+    };
+    Ok(Departing { radius, along, digest })
 }
 
 async fn write(
@@ -219,3 +246,6 @@ async fn tell(
     };
     record_event(connection, writer.org, &event).await
 }
+
+#[cfg(test)]
+mod tests;

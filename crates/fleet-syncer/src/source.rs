@@ -9,7 +9,7 @@ use fleet_lint::{TreeReport, codes, has_errors};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind};
 use fleet_runtime::Clock;
 use fleet_store::{
-    Lease, NewEvent, Observation, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, clear_hold,
+    Lease, NewEvent, Observation, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, clear_hold_unless_rejected,
     record_commit, record_event, record_observation,
 };
 use jiff::Timestamp;
@@ -423,7 +423,9 @@ impl Source {
         laps.lap("observe");
         self.refresh_applied().await?;
         let lost = if self.applied.is_none() { self.position_here().await? } else { None };
-        let base = self.applied.clone().or(lost.clone());
+        // Moved to another path: what is new is compared with what was in force, as ever.
+        let moved = if self.applied.is_none() && lost.is_none() { self.position_at_branch().await? } else { None };
+        let base = self.applied.clone().or(lost.clone()).or(moved.clone());
         let _in_use = self.mirror.in_use();
         let fetched = self.mirror.fetch(&shared.git, base.as_ref(), self.mirror.poll(self.woken)).await?;
         let commit = fetched.commit;
@@ -442,7 +444,8 @@ impl Source {
         if let Some(suspension) = &suspension {
             return self.stay(&commit, suspension).await;
         }
-        match self.advance(&commit, lost.as_ref(), rewritten, &mut laps).await? {
+        let before = lost.or(moved.filter(|moved| *moved != commit));
+        match self.advance(&commit, before.as_ref(), rewritten, &mut laps).await? {
             Ok(step) => Ok(step),
             Err(refusal) => self.refuse(commit, refusal).await,
         }
@@ -707,7 +710,7 @@ impl Source {
         record_observation(&mut transaction, org, &name, &seen).await?;
         let told = (org, &self.definition, Ts::from(self.shared.clock.now()));
         outbox::refused(&mut transaction, &self.shared.outbox, told, &commit, &diagnostics).await?;
-        clear_hold(&mut transaction, org, &name).await?;
+        clear_hold_unless_rejected(&mut transaction, org, &name).await?;
         transaction.commit().await.map_err(StoreError::from)?;
         // Another source may give the object up: look again at every poll.
         self.held = None;

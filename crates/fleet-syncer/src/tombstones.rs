@@ -19,7 +19,7 @@ const BATCH: i64 = 500;
 /// The grace of what a commit removes now: what the policies in force say, else the configuration. `None` when there is
 /// none.
 pub(crate) fn grace(rules: &SyncRules, configured: Duration, now: Timestamp) -> Option<Grace> {
-    let length = rules.deletion_grace().unwrap_or(configured);
+    let length = rules.deletion_grace_or(configured);
     if length.is_zero() {
         return None;
     }
@@ -51,7 +51,7 @@ pub(crate) struct Ended {
 }
 
 /// Removes objects whose grace is over, in the caller's transaction, which must hold the lock of device changes. Devices
-/// that this concerns are marked.
+/// that this concerns are marked. What suspended sources keep goes once they are resumed.
 ///
 /// # Errors
 /// When the database fails.
@@ -108,4 +108,4 @@ async fn tell(connection: &mut PgConnection, org: OrgId, gone: &Tombstone) -> Re
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

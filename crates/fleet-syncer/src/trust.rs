@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use fleet_git::{GitErrorKind, HistoryCommit};
-use fleet_model::{CommitId, Digest, Kind, Manifest, SyncPolicySpec, SyncRules, SyncTrust};
+use fleet_model::{CommitId, Digest, Kind, Manifest, PolicyPlace, SyncPolicySpec, SyncRules, SyncTrust};
 use fleet_render::plan::{Plan, Radius};
-use fleet_store::{PgConnection, StoreError, manifest_documents};
+use fleet_store::{PgConnection, StoreError, manifest_documents, sources_above};
 use fleet_trust::{Candidates, DenialKind, Examined, MAX_COMMITS, NewCommit};
 use tracing::warn;
 
@@ -67,10 +67,19 @@ pub(crate) async fn rules(
     source: &str,
 ) -> Result<SyncRules, StoreError> {
     let stored = manifest_documents(connection, org, Kind::SyncPolicy, None).await?;
-    let mut policies: Vec<(bool, SyncPolicySpec)> = Vec::with_capacity(stored.len());
+    let above = match stored.iter().any(|policy| policy.source != source) {
+        true => sources_above(connection, org, source).await?,
+        false => Vec::new(),
+    };
+    let place = |of: &str| match of {
+        own if own == source => PolicyPlace::Own,
+        other if above.iter().any(|above| above == other) => PolicyPlace::Above,
+        _ => PolicyPlace::Elsewhere,
+    };
+    let mut policies: Vec<(PolicyPlace, SyncPolicySpec)> = Vec::with_capacity(stored.len());
     for stored in stored {
         match Manifest::from_document(Kind::SyncPolicy, stored.document) {
-            Ok(Manifest::SyncPolicy(policy)) => policies.push((stored.source == source, policy.spec)),
+            Ok(Manifest::SyncPolicy(policy)) => policies.push((place(&stored.source), policy.spec)),
             Ok(_) => {}
             // Without it a commit could get by that it is there to stop.
             Err(error) => {
@@ -79,7 +88,7 @@ pub(crate) async fn rules(
             }
         }
     }
-    Ok(SyncRules::of_source(Some(source), policies.iter().map(|(own, policy)| (*own, policy))))
+    Ok(SyncRules::of_source(Some(source), policies.iter().map(|(place, policy)| (*place, policy))))
 }
 
 /// Judges the commits from `base` (exclusive) to `tip`. A source's first commit stands alone: it counts as one that changes

@@ -1,6 +1,6 @@
 //! The guard's decisions.
 
-use fleet_model::SyncPolicySpec;
+use fleet_model::{PolicyPlace, SyncPolicySpec};
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn plan(digest: &str, fleets_removed: usize) -> Plan {
 
 fn rules(json: &str) -> SyncRules {
     let policy: SyncPolicySpec = serde_json::from_str(json).unwrap();
-    SyncRules::of_source(Some("s"), [(true, &policy)])
+    SyncRules::of_source(Some("s"), [(PolicyPlace::Own, &policy)])
 }
 
 fn held(commit: &CommitId, decision: Option<(&str, bool)>) -> HoldRow {

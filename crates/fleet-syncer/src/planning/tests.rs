@@ -190,6 +190,29 @@ impl World {
         commit: &CommitId,
         desired: &Desired,
     ) -> Result<Outcome, ApplyError> {
+        // Without the guard: any change goes.
+        self.apply_in(source, base, commit, desired, true).await
+    }
+
+    /// What the guard says, too.
+    pub(crate) async fn guarded(
+        &self,
+        source: &SourceDefinition,
+        base: Option<&CommitId>,
+        commit: &CommitId,
+        desired: &Desired,
+    ) -> Result<Outcome, ApplyError> {
+        self.apply_in(source, base, commit, desired, false).await
+    }
+
+    async fn apply_in(
+        &self,
+        source: &SourceDefinition,
+        base: Option<&CommitId>,
+        commit: &CommitId,
+        desired: &Desired,
+        restores: bool,
+    ) -> Result<Outcome, ApplyError> {
         let writer = Writer {
             store: &self.store,
             lease: &self.lease,
@@ -212,8 +235,7 @@ impl World {
             rewritten: None,
             unrestored: None,
             vouched: None,
-            // Without the guard: any change goes.
-            restores: true,
+            restores,
             diagnostics: &[],
         };
         apply(writer, &application, &mut crate::laps::Laps::start()).await

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tracing::debug;
 
 use super::{RunError, Source};
+use crate::conditions;
 
 /// Commits beyond this many are not counted.
 const MAX_BEHIND: usize = 1_000;
@@ -45,7 +46,10 @@ impl Source {
     /// nothing.
     pub(super) async fn note_behind(&mut self) {
         let (Some(observed), Some(applied)) = (self.observed.clone(), self.applied.clone()) else { return };
-        if observed == applied || self.behind.as_ref() == Some(&(applied.clone(), observed.clone())) {
+        if observed == applied {
+            return self.note_not_behind(applied).await;
+        }
+        if self.behind.as_ref() == Some(&(applied.clone(), observed.clone())) {
             return;
         }
         let count = match self.commits_between(&applied, &observed).await {
@@ -57,6 +61,18 @@ impl Source {
         };
         if self.write_behind(count).await.is_ok() {
             self.behind = Some((applied, observed));
+        }
+    }
+
+    /// Back at the commit in force. An apply notes that itself; a suspended source applies nothing, and what an earlier
+    /// process noted of it is not known.
+    async fn note_not_behind(&mut self, applied: CommitId) {
+        let was_behind = match &self.behind {
+            Some((applied, observed)) => applied != observed,
+            None => conditions::is_suspended(&self.conditions),
+        };
+        if was_behind && self.write_behind(Some(0)).await.is_ok() {
+            self.behind = Some((applied.clone(), applied));
         }
     }
 

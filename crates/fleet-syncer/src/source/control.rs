@@ -154,6 +154,13 @@ impl Source {
         Ok(self.position().await?.filter(is_here).map(|position| position.commit))
     }
 
+    /// Which commit of this repository and branch was applied last, at whatever path.
+    pub(super) async fn position_at_branch(&self) -> Result<Option<CommitId>, StoreError> {
+        let here = (&self.definition.url, &self.definition.revision);
+        let is_here = |position: &SourcePosition| position.place.as_ref().is_some_and(|(url, rev)| (url, rev) == here);
+        Ok(self.position().await?.filter(is_here).map(|position| position.commit))
+    }
+
     /// What the source defines stays as it is until the grace is over: nothing new is looked for. Only what is missing,
     /// because desired state was dropped, is brought back.
     pub(super) async fn leave(&mut self) -> Result<Step, RunError> {

@@ -26,7 +26,8 @@ enum Part {
 
 impl Source {
     /// Applies the newest commit; where rules ask for signatures that some commit lacks, the newest one before that commit,
-    /// and the newest one waits for a person. `lost` is what was in force before desired state was dropped.
+    /// and the newest one waits for a person. `lost` is what was in force before desired state was dropped, or the source
+    /// moved to another path.
     pub(super) async fn advance(
         &mut self,
         tip: &CommitId,
@@ -106,7 +107,8 @@ impl Source {
     async fn judge_signatures(&mut self, base: Option<&CommitId>, tip: &CommitId) -> Result<Option<Range>, RunError> {
         let (shared, name) = (std::sync::Arc::clone(&self.shared), self.definition.name.clone());
         let mut transaction = shared.store.begin().await?;
-        let asked = trust::rules(&mut transaction, shared.config.org, &name).await?.trust().to_vec();
+        let rules = trust::rules(&mut transaction, shared.config.org, &name).await?;
+        let asked = rules.trust().to_vec();
         transaction.commit().await.map_err(StoreError::from)?;
         let now = shared.clock.now_rfc3339();
         let rules = trust::digest(&asked);
@@ -115,7 +117,10 @@ impl Source {
             self.judge_in_force(tip).await?;
         }
         if asked.is_empty() {
-            let message = "no policy asks for signatures";
+            let message = match rules.trust_elsewhere() {
+                0 => "no policy asks for signatures",
+                _ => "no policy that counts asks for signatures: those of sources that do not bring this one in do not",
+            };
             conditions::verified(&mut self.conditions, "NoTrustRules", message, &now);
             self.note_verified(tip).await?;
             self.note_judged(rules).await?;

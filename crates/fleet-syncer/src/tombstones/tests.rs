@@ -2,58 +2,69 @@
 
 use fleet_model::CommitId;
 use fleet_runtime::Clock as _;
-use fleet_store::{SourceDefinition, lock_device_changes, restore_leaving};
+use fleet_store::{SourceDefinition, Suspension, end_suspension, lock_device_changes, restore_leaving, suspend_source};
 
 use super::*;
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, Outcome};
 use crate::enroll::policies;
 use crate::planning::tests::{Files, ORG, World, definition, device_name};
 
 const HOUR: i64 = 3_600;
 
-fn fleet(name: &str, role: &str, content: &str) -> String {
+pub(crate) fn fleet(name: &str, role: &str, content: &str) -> String {
     format!(
         "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata:\n  name: {name}\nspec:\n  selector:\n    matchLabels:\n      role: {role}\n  \
          template:\n    spec:\n      config:\n        - name: i\n          inline:\n            - path: /etc/x\n              content: {content}\n"
     )
 }
 
-fn policy(name: &str, spec: &str) -> String {
+pub(crate) fn policy(name: &str, spec: &str) -> String {
     format!("apiVersion: shorebase/v1alpha1\nkind: SyncPolicy\nmetadata:\n  name: {name}\nspec:\n  {spec}\n")
 }
 
-fn files(all: &[(&str, &str)]) -> Files {
+pub(crate) fn files(all: &[(&str, &str)]) -> Files {
     all.iter().map(|(path, content)| ((*path).to_owned(), (*content).to_owned())).collect()
 }
 
-fn id(n: u64) -> CommitId {
+pub(crate) fn id(n: u64) -> CommitId {
     format!("{n:040x}").parse().unwrap()
 }
 
 /// A source whose commits are numbered.
-struct Repo<'w> {
-    world: &'w World,
-    definition: SourceDefinition,
-    at: Option<u64>,
+pub(crate) struct Repo<'w> {
+    pub(crate) world: &'w World,
+    pub(crate) definition: SourceDefinition,
+    pub(crate) at: Option<u64>,
 }
 
 impl<'w> Repo<'w> {
-    async fn new(world: &'w World, name: &str) -> Self {
+    pub(crate) async fn new(world: &'w World, name: &str) -> Self {
         Self { world, definition: world.source(name).await, at: None }
     }
 
     /// Applies commit `n`; gives the new versions of devices.
-    async fn commit(&mut self, n: u64, all: &[(&str, &str)]) -> usize {
+    pub(crate) async fn commit(&mut self, n: u64, all: &[(&str, &str)]) -> usize {
         self.with_children(n, all, &[]).await
     }
 
-    async fn with_children(&mut self, n: u64, all: &[(&str, &str)], children: &[SourceDefinition]) -> usize {
+    pub(crate) async fn with_children(&mut self, n: u64, all: &[(&str, &str)], children: &[SourceDefinition]) -> usize {
         let mut desired = self.world.desired(&self.definition.name, &id(n), &files(all)).await;
         desired.child_sources = children.to_vec();
         let base = self.at.map(id);
         let applied = self.world.apply(&self.definition, base.as_ref(), &id(n), &desired).await;
         self.at = Some(n);
         applied.devices.new_versions
+    }
+
+    /// What the guard makes of commit `n`.
+    pub(crate) async fn guarded(&mut self, n: u64, all: &[(&str, &str)]) -> Outcome {
+        let desired = self.world.desired(&self.definition.name, &id(n), &files(all)).await;
+        let base = self.at.map(id);
+        let outcome = self.world.guarded(&self.definition, base.as_ref(), &id(n), &desired).await.unwrap();
+        if matches!(outcome, Outcome::Applied(_)) {
+            self.at = Some(n);
+        }
+        outcome
     }
 }
 
@@ -72,7 +83,7 @@ fn devices(world: &World) -> String {
     )
 }
 
-fn owners(world: &World) -> String {
+pub(crate) fn owners(world: &World) -> String {
     world
         .sql("select coalesce(owner_fleet, '-') || ' ' || rendered_version from devices order by name")
         .replace('\n', ", ")
@@ -216,11 +227,11 @@ async fn the_policies_in_force_before_a_commit_say_how_long_its_removals_stay() 
     );
 }
 
-fn child() -> SourceDefinition {
+pub(crate) fn child() -> SourceDefinition {
     SourceDefinition { origin: "ResourceSync/team".to_owned(), ..definition("team") }
 }
 
-const SYNC: &str = "apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata:\n  name: team\nspec:\n  repository: x\n  targetRevision: main\n  path: /\n";
+pub(crate) const SYNC: &str = "apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata:\n  name: team\nspec:\n  repository: x\n  targetRevision: main\n  path: /\n";
 
 #[tokio::test]
 async fn a_source_rests_while_its_resource_sync_leaves_and_goes_with_it() {
@@ -265,6 +276,70 @@ async fn a_grace_ends_with_all_that_a_resource_sync_brought_in() {
     assert_eq!(world.pass().await.removed, 1);
     assert_eq!(owners(&world), "- 1, b 1");
     assert_eq!(world.sql("select name from desired.sources") + &world.sql("select name from desired.fleets"), "mainb");
+}
+
+async fn suspend(world: &World, source: &str, until: Option<Timestamp>) {
+    let mut transaction = world.store.begin().await.unwrap();
+    let suspension = Suspension { reason: "stop".to_owned(), by: "user:ann".to_owned(), until: until.map(Ts::from) };
+    let now = Ts::from(world.clock.now());
+    suspend_source(&mut transaction, ORG, source, &suspension, now, Duration::from_secs(20)).await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
+async fn resume(world: &World, source: &str) {
+    let mut transaction = world.store.begin().await.unwrap();
+    assert!(end_suspension(&mut transaction, ORG, source, None).await.unwrap());
+    transaction.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_suspended_source_keeps_what_left_it_until_it_is_resumed() {
+    let world = world().await;
+    let (mut main, mut peer) = (Repo::new(&world, "main").await, Repo::new(&world, "peer").await);
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| fleet(name, name, "one"));
+    main.commit(1, &[("a.yaml", &a), ("b.yaml", &b)]).await;
+    peer.commit(10, &[("c.yaml", &c), ("d.yaml", &d)]).await;
+    main.commit(2, &[("b.yaml", &b)]).await;
+    peer.commit(11, &[("d.yaml", &d)]).await;
+    suspend(&world, "main", None).await;
+    let seen = devices(&world);
+    world.wait(HOUR);
+    assert_eq!(world.pass().await, Ended { removed: 1, leaving: 1, more: false }, "the other source's goes");
+    assert_eq!((left(&world), devices(&world)), ("Fleet/a".to_owned(), seen));
+    let overdue = async || {
+        let source = fleet_store::read_sources::get(world.store.pool(), ORG, "main").await.unwrap().unwrap();
+        source.suspended.map(|suspension| suspension.overdue)
+    };
+    // What people see goes by the database's clock.
+    world.sql("update tombstones set expires_at = now() - interval '1 second'");
+    assert_eq!(overdue().await, Some(1));
+    // A suspension that is over holds nothing back, noted or not.
+    suspend(&world, "main", Some(world.clock.now().checked_add(SignedDuration::from_mins(1)).unwrap())).await;
+    assert_eq!(world.pass().await.removed, 0);
+    resume(&world, "main").await;
+    assert_eq!(overdue().await, None);
+    suspend(&world, "main", Some(world.clock.now().checked_add(SignedDuration::from_mins(1)).unwrap())).await;
+    world.wait(60);
+    assert_eq!(world.pass().await, Ended { removed: 1, leaving: 0, more: false });
+    assert_eq!(owners(&world), "- 1, b 1");
+}
+
+#[tokio::test]
+async fn a_suspended_source_stays_though_its_resource_sync_left() {
+    let world = world().await;
+    let mut main = Repo::new(&world, "main").await;
+    let (a, b) = (fleet("a", "a", "one"), fleet("b", "b", "two"));
+    main.with_children(1, &[("b.yaml", &b), ("s.yaml", SYNC)], &[child()]).await;
+    let mut team = Repo { world: &world, definition: child(), at: None };
+    team.commit(10, &[("a.yaml", &a)]).await;
+    suspend(&world, "team", None).await;
+    main.commit(2, &[("b.yaml", &b)]).await;
+    world.wait(HOUR);
+    assert_eq!(world.pass().await, Ended { removed: 0, leaving: 1, more: false });
+    assert_eq!(owners(&world), "a 1, b 1");
+    resume(&world, "team").await;
+    assert_eq!(world.pass().await.removed, 1);
+    assert_eq!(owners(&world), "- 1, b 1");
 }
 
 #[tokio::test]

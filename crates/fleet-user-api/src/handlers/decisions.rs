@@ -1,13 +1,15 @@
 //! Decisions about sources: approve or reject the commit that waits, suspend and resume. Each is durable, names exactly what
 //! was looked at, and may be sent again.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use fleet_http::{ApiError, read_json};
 use fleet_model::{CommitId, Digest, ResumeSource, Source, SourceApproval, SourceRejection, SuspendSource};
 use fleet_store::{
-    Channel, HoldDecided, HoldDecision, NewEvent, Suspension, Ts, decide_hold, end_suspension, record_event,
-    suspend_source,
+    Channel, HoldDecided, HoldDecision, NewEvent, StoreError, Suspension, Ts, decide_hold, end_suspension,
+    record_event, suspend_source,
 };
 use jiff::Timestamp;
 
@@ -19,6 +21,8 @@ use crate::permissions::Action;
 const MAX_BODY: usize = 16 * 1024;
 /// Characters of a reason.
 const MAX_REASON: usize = 500;
+/// The longest that a suspension waits for a commit that is being applied; clients wait for 30 s.
+const MAX_WAIT: Duration = Duration::from_secs(20);
 /// No suspension ends later than this by itself.
 const MAX_SUSPENSION_SECONDS: i64 = 366 * 86_400;
 
@@ -101,7 +105,8 @@ fn is_applied(source: &Source, plan: &Held<'_>) -> bool {
     })
 }
 
-/// Suspends a source, or changes reason and end of its suspension.
+/// Suspends a source, or changes reason and end of its suspension. Waits for a commit that is being applied: what comes
+/// after the answer is not applied. 503 when that takes long.
 pub(crate) async fn suspend(
     State(inner): Api,
     caller: Caller,
@@ -119,7 +124,16 @@ pub(crate) async fn suspend(
     let until = asked.until.map(|until| checked_end(&until, now)).transpose()?;
     let suspension = Suspension { reason, by: caller.0.as_event_actor(), until: until.map(Ts::from) };
     let mut transaction = inner.store.begin().await.map_err(failed)?;
-    let news = suspend_source(&mut transaction, Inner::ORG, &name, &suspension, Ts::from(now)).await.map_err(failed)?;
+    let news = suspend_source(&mut transaction, Inner::ORG, &name, &suspension, Ts::from(now), MAX_WAIT).await;
+    let news = news.map_err(|error| match error {
+        StoreError::Busy { seconds, .. } => {
+            let message = format!(
+                "source {name:?} is not suspended: a commit is being applied to it for more than {seconds} s; try again"
+            );
+            ApiError::unavailable(message, 2).with_source(error)
+        }
+        other => failed(other),
+    })?;
     if !news {
         return find(&inner, &name).await.map(Json);
     }

@@ -81,6 +81,7 @@ fn source(record: SourceRecord) -> Source {
                 by: suspension.by,
                 since: whole_seconds(suspension.since),
                 until: suspension.until.map(whole_seconds),
+                overdue_removals: Some(suspension.overdue).filter(|overdue| *overdue > 0),
             }),
         },
     }

@@ -32,6 +32,7 @@ pub(crate) async fn describe(args: &DescribeArgs, connection: &Connection, io: &
     if kind == Type::Source {
         plans::write_summary(&object, io)?;
         hold(&object, io)?;
+        overdue(&object, io)?;
     }
     body(&object, io)?;
     events(&client, &object, io).await?;
@@ -87,6 +88,17 @@ fn hold(source: &Value, io: &mut Io<'_>) -> std::io::Result<()> {
     let Some(held) = held else { return Ok(()) };
     writeln!(io.out)?;
     write_hold(objects::name(source), &held, io)
+}
+
+/// What a suspension keeps in force.
+fn overdue(source: &Value, io: &mut Io<'_>) -> std::io::Result<()> {
+    let count = source.pointer("/status/suspended/overdueRemovals").and_then(Value::as_i64).unwrap_or_default();
+    let objects = match count {
+        ..1 => return Ok(()),
+        1 => "1 object that left Git stays".to_owned(),
+        count => format!("{count} objects that left Git stay"),
+    };
+    writeln!(io.out, "\n{objects} in force until the source is resumed: the grace is over")
 }
 
 fn indented(io: &mut Io<'_>, text: &str) -> std::io::Result<()> {

@@ -1,7 +1,7 @@
 //! How far a change reaches, measured against the SyncPolicy that is in force before it.
 
 use fleet_lint::TreeReport;
-use fleet_model::{Limit, Limits, Manifest, SyncPolicySpec, SyncRules, SyncTrust};
+use fleet_model::{Limit, Limits, Manifest, PolicyPlace, SyncPolicySpec, SyncRules, SyncTrust};
 use fleet_render::plan::{Exceeded, Radius};
 
 /// The limits in force.
@@ -38,11 +38,11 @@ pub(super) struct Measured {
 
 /// The rules for a source: what the service goes by when it has the commit.
 pub(super) fn find(report: &TreeReport, source: Option<&str>) -> Found {
-    let policies: Vec<(bool, &SyncPolicySpec)> = report
+    let policies: Vec<(PolicyPlace, &SyncPolicySpec)> = report
         .manifests
         .iter()
         .filter_map(|placed| match placed.manifest() {
-            Manifest::SyncPolicy(policy) => Some((true, &policy.spec)),
+            Manifest::SyncPolicy(policy) => Some((PolicyPlace::Own, &policy.spec)),
             Manifest::Fleet(_)
             | Manifest::Device(_)
             | Manifest::Repository(_)

@@ -213,6 +213,32 @@ fn a_rejected_commit_stays_out_until_a_newer_one_comes() {
 }
 
 #[test]
+fn a_refused_commit_does_not_make_up_for_a_rejection() {
+    let there = start();
+    let before = devices(&there);
+    let commit = remove_two(&there);
+    wait_held(&there, &commit);
+    there.fleetctl_ok(&["source", "reject", "main", "--reason", "wrong branch"]);
+    let is_rejected = || {
+        let source = there.object("sources", "main")?;
+        (condition(&source, "Held").1 == "Rejected").then_some(source)
+    };
+    eventually("the commit to be rejected", is_rejected);
+    there.repo.write("fleets/gates.yaml", "kind: Fleet\n");
+    let broken = there.repo.commit("a typo");
+    let source = eventually("the broken commit to be refused", || {
+        let source = there.object("sources", "main")?;
+        let status = &source["status"];
+        (status["observedCommit"] == broken.as_str() && status["state"] == "Refused").then_some(source)
+    });
+    assert_eq!(condition(&source, "Held").0, "False", "what is told is told of the newest commit");
+    there.repo.force(&commit);
+    let source = eventually("the rejected commit to be the newest", is_rejected);
+    assert_eq!(source["status"]["held"]["decision"]["reason"], "wrong branch");
+    assert_eq!((devices(&there), events(&there, "HoldStarted")), (before, 1), "nobody is asked again");
+}
+
+#[test]
 fn going_back_to_the_commit_in_force_ends_a_hold() {
     let there = start();
     let first = there.repo.head();

@@ -124,6 +124,35 @@ fn a_suspended_source_observes_and_goes_on_when_it_is_resumed_or_the_time_is_ove
     assert_eq!(there.object("sources", "main").unwrap()["status"]["suspended"], Value::Null);
 }
 
+#[test]
+fn a_suspended_source_is_not_behind_when_its_branch_goes_back() {
+    let mut there = start();
+    let first = there.repo.head();
+    there.fleetctl_ok(&["source", "suspend", "main", "--reason", "stocktaking"]);
+    let behind = |commits: i64| {
+        eventually(&format!("the source to be {commits} commits behind"), || {
+            let source = there.object("sources", "main")?;
+            (source["status"]["behindBy"] == commits).then_some(())
+        });
+    };
+    there.repo.write("README.md", "one\n");
+    there.repo.commit("second");
+    there.repo.write("README.md", "two\n");
+    let third = there.repo.commit("third");
+    behind(2);
+    there.repo.force(&first);
+    behind(0);
+    there.repo.force(&third);
+    behind(2);
+    // Another process knows nothing of what was noted.
+    there.stop_service();
+    there.repo.force(&first);
+    there.start_service();
+    eventually("the source not to be behind", || {
+        (there.object("sources", "main")?["status"]["behindBy"] == 0).then_some(())
+    });
+}
+
 fn repository(name: &str, url: &str) -> String {
     format!(
         "apiVersion: flightctl.io/v1beta1\nkind: Repository\nmetadata:\n  name: {name}\nspec:\n  type: git\n  url: {url}\n"
@@ -171,6 +200,48 @@ fn other_sources_go_on_beside_one_that_waits() {
     there.fleetctl_ok(&["source", "approve", "main", "--plan", &digest(&source)]);
     there.wait_applied(&commit);
     assert!(there.object("sources", "other").is_none());
+}
+
+#[test]
+fn a_rewritten_history_waits_also_when_the_source_moves_to_another_path() {
+    let other = GitRepo::init();
+    let doors = fleet("doors", "one");
+    other.write("here/doors.yaml", doors.as_str()).write("there/doors.yaml", doors.as_str());
+    let first = other.commit("one");
+    other.write("README.md", "one");
+    let applied = other.commit("the lost one");
+    let brings_in = |path: &str| {
+        format!(
+            "{}---\n\
+             apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata:\n  name: other\nspec:\n  repository: other\n  \
+             targetRevision: main\n  path: {path}\n",
+            repository("other", &other.url())
+        )
+    };
+    let there = start_with(&[("repositories.yaml", &brings_in("/here"))]);
+    let status = |pointer: &str| Some(there.object("sources", "other")?["status"][pointer].as_str()?.to_owned());
+    eventually("the other source", || status("appliedCommit").filter(|commit| *commit == applied));
+    // Both at once, as far as the service can tell.
+    there.fleetctl_ok(&["source", "suspend", "other", "--reason", "a test"]);
+    other.force(&first);
+    other.write("README.md", "rewritten");
+    let rewritten = other.commit("another history");
+    there.repo.write("repositories.yaml", brings_in("/there"));
+    there.wait_applied(&there.repo.commit("the other source moves"));
+    there.fleetctl_ok(&["source", "resume", "other"]);
+    let held = eventually("the rewritten history to wait", || {
+        let source = there.object("sources", "other")?;
+        (source["status"]["held"]["commit"] == rewritten.as_str()).then_some(source)
+    });
+    assert_eq!(condition(&held, "Held"), ("True".to_owned(), "NonFastForward".to_owned()));
+    let sentences = held["status"]["held"]["sentences"].as_array().unwrap();
+    assert!(sentences[1].as_str().unwrap().ends_with("the lost one"), "{sentences:?}");
+    there.fleetctl_ok(&["source", "approve", "other", "--plan", &digest(&held)]);
+    eventually("what was approved", || status("appliedCommit").filter(|commit| *commit == rewritten));
+    assert_eq!(
+        there.sql("select distinct file from desired.manifests where source = 'other'").trim(),
+        "there/doors.yaml"
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use fleet_test::{GitRepo, TestDatabase};
 
 use crate::commits::FILES;
 use crate::harness::{Database, Device, Installation, eventually};
+use crate::holds::fleet;
 
 /// All that a device could notice.
 const STATE: &str = "select owner_fleet, labels, rendered_version, encode(rendered_digest, 'hex'), fleet_revision, change_seq from devices";
@@ -51,6 +52,26 @@ fn a_revert_within_the_grace_touches_no_device() {
     assert_eq!(there.object("fleets", "kiosks").unwrap()["metadata"]["generation"], object["metadata"]["generation"]);
     assert_eq!(there.sql("select count(*) from desired.fleet_revisions"), "1");
     assert_eq!(device.file("/etc/motd").as_deref(), Some("first\n"));
+}
+
+#[test]
+fn a_suspended_source_says_what_it_keeps_and_gives_it_up_when_it_is_resumed() {
+    let gates = fleet("gates", "gate");
+    let files = [FILES, &[("fleets/gates.yaml", gates.as_str())]].concat();
+    let there = Installation::start_with(&files, Database::Own(TestDatabase::create()), "{pollInterval: 1s}");
+    there.wait_applied(&there.repo.head());
+    there.repo.remove("fleets/gates.yaml");
+    there.wait_applied(&there.repo.commit("no gates"));
+    there.fleetctl_ok(&["source", "suspend", "main", "--reason", "stocktaking"]);
+    let told = "1 object that left Git stays in force until the source is resumed";
+    assert!(!there.fleetctl_ok(&["describe", "source", "main"]).contains(told), "the grace is not over");
+    there.sql("update tombstones set expires_at = now() - interval '1 second'");
+    let described = there.fleetctl_ok(&["describe", "source", "main"]);
+    assert!(described.contains(told) && described.contains("overdueRemovals: 1"), "{described}");
+    assert!(there.object("fleets", "gates").is_some());
+    there.fleetctl_ok(&["source", "resume", "main"]);
+    wait_gone(&there, "gates");
+    assert!(!there.fleetctl_ok(&["describe", "source", "main"]).contains("left Git"));
 }
 
 #[test]
