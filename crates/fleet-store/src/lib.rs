@@ -61,7 +61,9 @@ pub use fleets::{
     fleets_in_force, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets, load_trees,
     record_dependency, replace_fleets, source_dependencies, source_has_problems,
 };
-pub use holds::{HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, decide_hold, lock_hold, record_hold};
+pub use holds::{
+    HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, decide_hold, is_held_elsewhere, lock_hold, record_hold,
+};
 pub use http_files::{HttpFile, http_file, record_http_file};
 pub use input_values::{InputValueRow, input_values, settle_input_values, want_input_values};
 pub use installation_key::installation_key;

@@ -398,7 +398,9 @@ impl Source {
         laps.lap("observe");
         self.refresh_applied().await?;
         let lost = if self.applied.is_none() { self.position_here().await? } else { None };
-        let base = self.applied.clone().or(lost.clone());
+        // Moved to another path: what is new is compared with what was in force, as ever.
+        let moved = if self.applied.is_none() && lost.is_none() { self.position_at_branch().await? } else { None };
+        let base = self.applied.clone().or(lost.clone()).or(moved.clone());
         let _in_use = self.mirror.in_use();
         let fetched = self.mirror.fetch(&shared.git, base.as_ref(), self.mirror.poll(self.woken)).await?;
         let commit = fetched.commit;
@@ -415,7 +417,8 @@ impl Source {
         if let Some(suspension) = &suspension {
             return self.stay(&commit, suspension).await;
         }
-        match self.advance(&commit, lost.as_ref(), rewritten, &mut laps).await? {
+        let before = lost.or(moved.filter(|moved| *moved != commit));
+        match self.advance(&commit, before.as_ref(), rewritten, &mut laps).await? {
             Ok(step) => Ok(step),
             Err(refusal) => self.refuse(commit, refusal).await,
         }

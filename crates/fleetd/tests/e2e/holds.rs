@@ -40,7 +40,7 @@ pub(crate) fn start_with(more: &[(&str, &str)]) -> Installation {
 }
 
 /// A device as it is after enrolment, without an agent.
-fn enroll(there: &Installation, name: &str, role: &str) {
+pub(crate) fn enroll(there: &Installation, name: &str, role: &str) {
     there.sql(&format!(
         "insert into devices (org_id, name, enrolled_labels, labels, change_seq) values
          ('00000000-0000-0000-0000-000000000000', '{name}', '{{\"role\":\"{role}\"}}', '{{\"role\":\"{role}\"}}',

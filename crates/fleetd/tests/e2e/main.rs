@@ -20,6 +20,7 @@ mod hub;
 mod kills;
 mod load;
 mod mirrors;
+mod moves;
 mod outbox;
 mod plans;
 mod replicas;
