@@ -8,6 +8,7 @@ mod access;
 mod before_merge;
 mod broken;
 mod commits;
+mod credentials;
 mod dependencies;
 mod faults;
 mod generate;
