@@ -36,7 +36,8 @@ pub async fn source_suspension(
     .await?)
 }
 
-/// Suspends a source, or changes its suspension. Returns whether that is news.
+/// Suspends a source, or changes its suspension. Returns whether that is news. Waits for a transaction that applies a commit
+/// of the source: when this one is committed, nothing more is applied.
 ///
 /// # Errors
 /// When the database fails.
@@ -47,6 +48,8 @@ pub async fn suspend_source(
     suspension: &Suspension,
     at: Ts,
 ) -> StoreResult<bool> {
+    let busy = "select from desired.sources where org_id = $1 and name = $2 for share";
+    sqlx::query(busy).bind(org.as_uuid()).bind(source).execute(&mut *connection).await?;
     let done = sqlx::query!(
         "insert into source_suspensions as s (org_id, source, reason, suspended_by, suspended_at, expires_at)
          values ($1, $2, $3, $4, $5, $6)

@@ -29,6 +29,7 @@ mod repositories;
 mod secrets;
 mod service;
 mod states;
+mod suspensions;
 mod tombstones;
 mod trust;
 mod webhooks;
