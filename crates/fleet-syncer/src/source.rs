@@ -47,6 +47,7 @@ const MAX_DIAGNOSTICS: usize = 500;
 mod behind;
 mod control;
 mod quarantine;
+pub(crate) use quarantine::QUARANTINED;
 use quarantine::Quarantine;
 mod trusted;
 
@@ -182,6 +183,7 @@ impl Source {
         let mirror = shared.mirrors.of(&definition.url, &definition.revision, definition.credential.as_deref());
         let news = mirror.news();
         let mut conditions = row.conditions;
+        let quarantine = Quarantine::noted(&conditions, row.observed_commit.as_deref());
         if let Ok(remote) = mirror.remote() {
             conditions::transport(&mut conditions, &remote, &shared.clock.now_rfc3339());
         }
@@ -208,7 +210,7 @@ impl Source {
             announcements: Announcements::default(),
             observed: None,
             behind: None,
-            quarantine: Quarantine::default(),
+            quarantine,
             leaving: row.leaving,
             uses_web: false,
             uses_secrets: false,
@@ -263,7 +265,7 @@ impl Source {
                     self.note_failure(&error.to_string());
                 }
                 if before != self.conditions {
-                    self.note(None, None).await?;
+                    self.note(self.observed.as_ref(), None).await?;
                 }
             }
             Err(RunError::Store(error)) => {

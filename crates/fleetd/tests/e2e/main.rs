@@ -24,6 +24,7 @@ mod mirrors;
 mod moves;
 mod outbox;
 mod plans;
+mod quarantine;
 mod replicas;
 mod repositories;
 mod secrets;
