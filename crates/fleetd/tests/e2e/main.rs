@@ -29,6 +29,7 @@ mod replicas;
 mod repositories;
 mod secrets;
 mod service;
+mod source_commands;
 mod states;
 mod suspensions;
 mod tombstones;
