@@ -79,7 +79,7 @@ pub use manifests::{
 pub use notify::{Channel, Listener};
 pub use outbox::{
     MAX_WAITING, Message, NewMessage, OpenRollout, ROLLOUT_CONTEXT, due_messages, message_done, message_failed,
-    open_rollouts, outbox_backlog, pending_messages, put_message, tidy_outbox,
+    open_rollouts, outbox_backlog, pending_messages, put_message, tidy_outbox, told_by_others,
 };
 pub use plans::{KEEP_PLANS, PlanRow, record_plan};
 pub use progress::{

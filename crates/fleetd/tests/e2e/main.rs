@@ -31,6 +31,7 @@ mod secrets;
 mod service;
 mod source_commands;
 mod states;
+mod statuses;
 mod suspensions;
 mod tombstones;
 mod trust;

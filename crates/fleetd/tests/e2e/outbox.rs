@@ -14,16 +14,21 @@ use crate::holds::{digest, fleet, wait_held};
 const TOKEN: &str = "a-token-that-must-not-show";
 
 /// A Git host over HTTPS with one repository, and a forge's API that is told of it.
-struct World {
-    there: Installation,
-    repo: GitRepo,
+pub(crate) struct World {
+    pub(crate) there: Installation,
+    pub(crate) repo: GitRepo,
     root: tempfile::TempDir,
-    forge: ForgeHost,
+    pub(crate) forge: ForgeHost,
     _server: GitServer,
 }
 
 impl World {
     fn start(flavor: Flavor, files: &[(&str, &str)]) -> Self {
+        Self::start_sources(flavor, files, "revision: main}")
+    }
+
+    /// With more said of the source, and of others of the repository at `{url}`: see `Installation::source_rest`.
+    pub(crate) fn start_sources(flavor: Flavor, files: &[(&str, &str)], rest: &str) -> Self {
         let repo = GitRepo::init();
         for (path, content) in files {
             repo.write(path, content);
@@ -53,13 +58,14 @@ impl World {
             token = token.display(),
         );
         let database = Database::Own(TestDatabase::create());
-        let there = Installation::start_at(GitRepo::init(), &url, database, &settings);
+        let rest = rest.replace("{url}", &url);
+        let there = Installation::start_sources(GitRepo::init(), &url, &rest, database, &settings);
         let world = Self { there, repo, root, forge, _server: server };
         world.there.wait_applied(&world.repo.head());
         world
     }
 
-    fn push(&self) -> String {
+    pub(crate) fn push(&self) -> String {
         let commit = self.repo.commit("change");
         let bare = self.root.path().join("acme/fleet.git");
         self.repo.git(&["push", "--quiet", "--force", bare.to_str().unwrap(), "main"]);
@@ -67,7 +73,7 @@ impl World {
     }
 
     /// Waits until people see this beside a commit.
-    fn wait_shown(&self, commit: &str, context: &str, state: &str, part: &str) {
+    pub(crate) fn wait_shown(&self, commit: &str, context: &str, state: &str, part: &str) {
         eventually(&format!("{context} of {commit} to be {state} with {part:?}: {:?}", self.forge.statuses()), || {
             let shown = self.forge.shown(commit);
             let (found, description) = shown.get(context)?;
@@ -87,11 +93,11 @@ impl World {
         all.iter().filter(|status| status.commit == commit && status.context == context).count()
     }
 
-    fn waiting(&self) -> String {
+    pub(crate) fn waiting(&self) -> String {
         self.there.sql("select count(*) from outbox where sent_at is null").trim().to_owned()
     }
 
-    fn keeps_its_secret(&self) {
+    pub(crate) fn keeps_its_secret(&self) {
         assert!(!self.there.service_log().contains(TOKEN));
         assert_eq!(
             self.there.sql(&format!("select count(*) from outbox where outbox::text like '%{TOKEN}%'")).trim(),
