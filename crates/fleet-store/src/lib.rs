@@ -64,7 +64,7 @@ pub use fleets::{
     record_dependency, replace_fleets, source_dependencies, source_has_problems,
 };
 pub use holds::{
-    HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, clear_hold_unless_rejected, decide_hold, lock_hold,
+    HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, clear_hold_unless_rejected, decide_hold, is_held_elsewhere, lock_hold,
     record_hold,
 };
 pub use http_files::{HttpFile, forget_http_files, http_file, record_http_file};
@@ -83,8 +83,7 @@ pub use manifests::{
 pub use notify::{Channel, Listener};
 pub use object_owners::{ObjectOwner, owned_by_absent};
 pub use outbox::{
-    MAX_WAITING, Message, NewMessage, OpenRollout, ROLLOUT_CONTEXT, drop_untold, due_messages, message_done,
-    message_failed, open_rollouts, outbox_backlog, pending_messages, put_message, tidy_outbox,
+    MAX_WAITING, Message, NewMessage, OpenRollout, ROLLOUT_CONTEXT, drop_untold, due_messages, message_done, message_failed, open_rollouts, outbox_backlog, pending_messages, put_message, tidy_outbox, told_by_others,
 };
 pub use plans::{KEEP_PLANS, PlanRow, record_plan};
 pub use progress::{

@@ -169,6 +169,16 @@ pub async fn due_messages(
     rows.into_iter().map(MessageRow::read).collect()
 }
 
+/// The repositories, as other sources name them, that anything is or was to be told of for this commit, not longer ago than
+/// rows are kept.
+///
+/// # Errors
+/// When the database fails.
+pub async fn told_by_others(pool: &PgPool, org: OrgId, source: &str, commit: &CommitId) -> StoreResult<Vec<String>> {
+    let sql = "select distinct url from outbox where org_id = $1 and source <> $2 and commit_id = $3";
+    Ok(sqlx::query_scalar(sql).bind(org.as_uuid()).bind(source).bind(commit.as_str()).fetch_all(pool).await?)
+}
+
 /// Notes that a message is done with: told, or given up because of an error. When it says something else by now, that waits.
 ///
 /// # Errors

@@ -102,11 +102,29 @@ pub(crate) fn parse_commit(text: &str) -> StoreResult<CommitId> {
 }
 
 /// Adds a source, or moves it to another place. A move forgets which commit is applied, so that the next one is
-/// applied in full; what the source defined stays until then. Returns whether anything changed.
+/// applied in full; what the source defined stays until then. Another credential for the same place is no move. Returns
+/// whether anything changed.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn put_source(connection: &mut PgConnection, org: OrgId, source: &SourceDefinition) -> StoreResult<bool> {
+    let done = sqlx::query(
+        "update desired.sources set credential = $7
+         where org_id = $1 and name = $2 and (origin, url, revision, path) = ($3, $4, $5, $6)
+           and credential is distinct from $7",
+    )
+    .bind(org.as_uuid())
+    .bind(&source.name)
+    .bind(&source.origin)
+    .bind(&source.url)
+    .bind(&source.revision)
+    .bind(&source.path)
+    .bind(source.credential.as_deref())
+    .execute(&mut *connection)
+    .await?;
+    if done.rows_affected() > 0 {
+        return Ok(true);
+    }
     let done = sqlx::query!(
         "insert into desired.sources (org_id, name, origin, url, revision, path, credential)
          values ($1, $2, $3, $4, $5, $6, $7)

@@ -9,6 +9,7 @@ use fleet_model::{CommitId, Condition, ConditionStatus, Diagnostic, Digest, Seve
 use fleet_store::Suspension;
 
 use crate::guard::HoldReason;
+use crate::source::QUARANTINED;
 
 /// The condition about secrets.
 const SECRETS: &str = "SecretsReadable";
@@ -152,14 +153,14 @@ pub(crate) fn quarantined(conditions: &mut Vec<Condition>, commit: &CommitId, fa
          the last good commit stays in force",
         commit.short()
     );
-    set_condition(conditions, Condition::new("Ready", ConditionStatus::False, "Quarantined", message, now));
+    set_condition(conditions, Condition::new("Ready", ConditionStatus::False, QUARANTINED, message, now));
 }
 
 /// Whether the conditions tell of a commit that is not applied.
 pub(crate) fn is_refused(conditions: &[Condition]) -> bool {
     conditions.iter().any(|condition| {
         let tells = condition.kind == "Parsed"
-            || condition.kind == "Ready" && ["Failed", "Quarantined"].contains(&condition.reason.as_str());
+            || condition.kind == "Ready" && ["Failed", QUARANTINED].contains(&condition.reason.as_str());
         tells && condition.status == ConditionStatus::False
     })
 }

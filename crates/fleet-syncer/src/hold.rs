@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleet_model::{CommitId, Condition, Digest, Kind};
 use fleet_render::plan::{Plan, Radius};
 use fleet_store::{
-    FleetRow, HoldDecision, ManifestStates, NewEvent, NewHold, Observation, PgConnection, StoreError, Ts,
+    FleetRow, HoldDecision, HoldRow, ManifestStates, NewEvent, NewHold, Observation, PgConnection, StoreError, Ts,
     enrolled_devices, lock_hold, record_event, record_hold, record_observation, record_verified, source_origin,
     stored_manifests,
+    unsettled_sources,
 };
 use serde_json::json;
 use tracing::warn;
@@ -64,7 +65,14 @@ pub(crate) async fn pass(
     {
         return Ok(Passage::Distrusted(first.at));
     }
-    let stored = lock_hold(connection, org, source).await?;
+    let mut stored = lock_hold(connection, org, source).await?;
+    if radius.objects_before == 0
+        && let Some(held) = stored.as_mut().filter(|held| held.commit != *commit)
+        && unsettled_sources(connection, org).await?.iter().any(|missing| missing == source)
+    {
+        // What was in force is not there, so a commit after the one that waits cannot be told from it: it waits, too.
+        *held = HoldRow { commit: commit.clone(), decision: None, ..held.clone() };
+    }
     let question = Question {
         commit,
         base: application.base,

@@ -49,6 +49,7 @@ mod control;
 mod in_force;
 mod outside;
 mod quarantine;
+pub(crate) use quarantine::QUARANTINED;
 use quarantine::Quarantine;
 mod trusted;
 
@@ -197,6 +198,7 @@ impl Source {
         let standing = mirror.standing();
         standing.at(row.applied_commit.as_ref());
         let mut conditions = row.conditions;
+        let quarantine = Quarantine::noted(&conditions, row.observed_commit.as_deref());
         if let Ok(remote) = mirror.remote() {
             conditions::transport(&mut conditions, &remote, &shared.clock.now_rfc3339());
         }
@@ -226,7 +228,7 @@ impl Source {
             observed: None,
             behind: None,
             flaps: behind::Flaps::default(),
-            quarantine: Quarantine::default(),
+            quarantine,
             leaving: row.leaving,
             uses_web: false,
             uses_secrets: false,
@@ -285,7 +287,7 @@ impl Source {
                     self.note_failure(&error.to_string());
                 }
                 if before != self.conditions {
-                    self.note(None, None).await?;
+                    self.note(self.observed.as_ref(), None).await?;
                 }
             }
             Err(RunError::Store(error)) => {

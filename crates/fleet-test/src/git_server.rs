@@ -104,6 +104,16 @@ impl GitServer {
         Err(last_error.context("five attempts were made")?)
     }
 
+    /// Lets in who knows these from the next request on, where [`start`](Self::start) was given credentials.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_password(&self, user: &str, password: &str) -> Result<()> {
+        let (fresh, file) = (self.directory.path().join("htpasswd.new"), self.directory.path().join("htpasswd"));
+        fs::write(&fresh, format!("{user}:{{PLAIN}}{password}\n"))?;
+        fs::rename(fresh, file).context("replace the passwords")
+    }
+
     /// The `https://` URL of the repository at `path` below the root.
     pub fn https_url(&self, path: &str) -> String {
         format!("https://localhost:{}/{path}", self.https_port)

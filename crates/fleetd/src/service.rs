@@ -278,7 +278,8 @@ impl Parts<'_> {
         let syncer =
             Syncer::new(config, self.store.clone(), git, Arc::clone(&self.authority), Arc::clone(&self.clock), metrics);
         let files = self.config.git.credential_files.clone();
-        supervisor.spawn("Git credentials", keep_credentials(files, credentials, supervisor.shutdown()));
+        let store = self.store.clone();
+        supervisor.spawn("Git credentials", keep_credentials(files, credentials, store, supervisor.shutdown()));
         supervisor.spawn("syncer", syncer.run(supervisor.shutdown()));
         Ok(())
     }

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use fleet_forge::{ForgeError, ForgeErrorKind, Status, StatusState};
 use fleet_runtime::{Backoff, CancellationToken, ErrorChain, Pace};
 use fleet_store::{
-    Lease, Message, SourcePlace, StoreError, Ts, drop_untold, due_messages, message_done, message_failed,
-    outbox_backlog, source_places, tidy_outbox,
+    Lease, Message, SourcePlace, StoreError, Ts, drop_untold, due_messages, message_done, message_failed, outbox_backlog, source_places, tidy_outbox, told_by_others,
 };
 use tracing::{debug, info, warn};
 
@@ -98,7 +97,8 @@ impl Sender {
 
     /// The next message of each context.
     pub(super) async fn pass(&mut self) -> Result<Next, StoreError> {
-        let (pool, org) = (self.shared.store.pool(), self.shared.config.org);
+        let shared = Arc::clone(&self.shared);
+        let (pool, org) = (shared.store.pool(), shared.config.org);
         let (prefix, now) = (&self.config.forge.settings().url_prefix, Ts::from(self.shared.clock.now()));
         let due = due_messages(pool, org, prefix, &self.except, now, BATCH).await?;
         if due.is_empty() {
@@ -108,7 +108,8 @@ impl Sender {
         for message in due {
             tokio::time::sleep(self.pace.delay(Instant::now())).await;
             self.pace.take(Instant::now());
-            match self.send(&message, &places).await {
+            let others = told_by_others(pool, org, &message.source, &message.commit).await?;
+            match self.send(&message, &places, &others).await {
                 Ok(()) => {
                     self.done(&message, None).await?;
                     self.backoff.reset();
@@ -130,15 +131,16 @@ impl Sender {
         &self.config.forge.settings().api_url
     }
 
-    async fn send(&self, message: &Message, places: &[SourcePlace]) -> Result<(), ForgeError> {
+    async fn send(&self, message: &Message, places: &[SourcePlace], others: &[String]) -> Result<(), ForgeError> {
         let invalid = |message: String| ForgeError { kind: ForgeErrorKind::Invalid, message };
         let repository = self.config.forge.repository(&message.url);
         let repository = repository.ok_or_else(|| {
             invalid(format!("{} names no repository of {}", message.url, self.config.forge.settings().url_prefix))
         })?;
-        // Sources of one repository must not overwrite each other's words.
+        // Sources of one repository must not overwrite each other's words. A commit that another one was told of keeps the
+        // names that it has, though that source is gone by now.
         let here = |url: &str| self.config.forge.repository(url).as_ref() == Some(&repository);
-        let shared = places.iter().filter(|place| here(&place.url)).count() > 1;
+        let shared = places.iter().filter(|place| here(&place.url)).count() > 1 || others.iter().any(|url| here(url));
         let context = match shared {
             true => format!("{} ({})", message.context, message.source),
             false => message.context.clone(),

@@ -52,6 +52,10 @@ impl Source {
         if self.behind.as_ref() == Some(&(applied.clone(), observed.clone())) {
             return;
         }
+        // A commit that rests is not fetched for a number either.
+        if self.quarantine.rests(&observed, self.shared.clock.now()) {
+            return;
+        }
         let count = match self.commits_between(&applied, &observed).await {
             Ok(count) => Some(count),
             Err(error) => {

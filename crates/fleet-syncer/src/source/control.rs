@@ -6,8 +6,8 @@ use std::time::Duration;
 use fleet_git::GitErrorKind;
 use fleet_model::{CommitId, Condition, Digest};
 use fleet_store::{
-    NewEvent, Observation, SourcePosition, StoreError, Suspension, Ts, end_suspension, last_position, record_event,
-    record_observation, source_defines_anything, source_suspension,
+    NewEvent, Observation, SourcePosition, StoreError, Suspension, Ts, end_suspension, is_held_elsewhere,
+    last_position, record_event, record_observation, source_defines_anything, source_suspension,
 };
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -145,9 +145,12 @@ impl Source {
     pub(super) async fn position_here(&self) -> Result<Option<CommitId>, StoreError> {
         let here = (&self.definition.url, &self.definition.revision);
         let is_here = |position: &SourcePosition| position.place.as_ref().is_none_or(|(url, rev)| (url, rev) == here);
-        // What is stored is not to be brought back, even if it is of another path: it changes as any commit changes it.
+        // What is stored is not to be brought back, even if it is of another path: it changes as any commit changes it. Nor
+        // is a commit at another path than it was in force with.
+        let (org, name) = (self.shared.config.org, self.definition.name.as_str());
         let mut transaction = self.shared.store.begin().await?;
-        if source_defines_anything(&mut transaction, self.shared.config.org, &self.definition.name).await? {
+        let is_stored = source_defines_anything(&mut transaction, org, name).await?;
+        if is_stored || is_held_elsewhere(&mut transaction, org, name).await? {
             return Ok(None);
         }
         drop(transaction);

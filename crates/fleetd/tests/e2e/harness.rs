@@ -138,6 +138,11 @@ pub(crate) struct Installation {
     addresses: Option<[SocketAddr; 3]>,
     git_settings: String,
     pub(crate) source_url: String,
+    /// What the source `main` has besides its name and URL, with the closing brace; further sources may follow on lines of
+    /// their own.
+    pub(crate) source_rest: String,
+    /// A directory whose programs the service finds before all others, from the next start on.
+    pub(crate) programs: Option<PathBuf>,
 }
 
 /// The agents' settings that make tests quick.
@@ -165,6 +170,17 @@ impl Installation {
     /// A service whose source is elsewhere. Further settings of the service may follow those below `git` on lines of their
     /// own.
     pub(crate) fn start_at(repo: GitRepo, source_url: &str, database: Database, git_settings: &str) -> Self {
+        Self::start_sources(repo, source_url, "revision: main}", database, git_settings)
+    }
+
+    /// As [`Self::start_at`], with more said of the source, and of others: see `source_rest`.
+    pub(crate) fn start_sources(
+        repo: GitRepo,
+        source_url: &str,
+        source_rest: &str,
+        database: Database,
+        git_settings: &str,
+    ) -> Self {
         let mut installation = Self {
             dir: tempfile::Builder::new().prefix("shorebase-e2e").tempdir().unwrap(),
             repo,
@@ -173,6 +189,8 @@ impl Installation {
             addresses: None,
             git_settings: git_settings.to_owned(),
             source_url: source_url.to_owned(),
+            source_rest: source_rest.to_owned(),
+            programs: None,
         };
         // The embedded database runs as another user, who must get through.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
@@ -195,10 +213,11 @@ impl Installation {
         let text = format!(
             "dataDir: {data}\nlog: {{level: 'info,fleet_agent_api=debug', format: json}}\n{url}userApi: {{address: '{user}'}}\n\
              agentApi: {{address: '{agent}'}}\nmetrics: {{address: '{metrics}'}}\ngit: {git}\n\
-             sources:\n- {{name: main, url: '{source}', revision: main}}\n",
+             sources:\n- {{name: main, url: '{source}', {rest}\n",
             data = self.data_dir().display(),
             git = self.git_settings,
             source = self.source_url,
+            rest = self.source_rest,
         );
         let path = self.dir.path().join("fleetd.yaml");
         fs::write(&path, text).unwrap();
@@ -215,6 +234,10 @@ impl Installation {
         let config = self.write_config();
         let mut command = Command::new(env!("CARGO_BIN_EXE_fleetd"));
         command.arg("serve").arg("--config").arg(config);
+        if let Some(first) = &self.programs {
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", first.display()));
+        }
         let mut service = Process::start("fleetd", &mut command);
         self.addresses = Some(service.ready());
         self.service = Some(service);

@@ -24,6 +24,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn start(flavor: Flavor, files: &[(&str, &str)]) -> Self {
+        Self::start_sources(flavor, files, "revision: main}")
+    }
+
+    /// With more said of the source, and of others of the repository at `{url}`: see `Installation::source_rest`.
+    pub(crate) fn start_sources(flavor: Flavor, files: &[(&str, &str)], rest: &str) -> Self {
         let repo = GitRepo::init();
         for (path, content) in files {
             repo.write(path, content);
@@ -53,13 +58,14 @@ impl World {
             token = token.display(),
         );
         let database = Database::Own(TestDatabase::create());
-        let there = Installation::start_at(GitRepo::init(), &url, database, &settings);
+        let rest = rest.replace("{url}", &url);
+        let there = Installation::start_sources(GitRepo::init(), &url, &rest, database, &settings);
         let world = Self { there, repo, root, forge, _server: server };
         world.there.wait_applied(&world.repo.head());
         world
     }
 
-    fn push(&self) -> String {
+    pub(crate) fn push(&self) -> String {
         let commit = self.repo.commit("change");
         self.publish("main");
         commit
@@ -92,11 +98,11 @@ impl World {
         all.iter().filter(|status| status.commit == commit && status.context == context).count()
     }
 
-    fn waiting(&self) -> String {
+    pub(crate) fn waiting(&self) -> String {
         self.there.sql("select count(*) from outbox where sent_at is null").trim().to_owned()
     }
 
-    fn keeps_its_secret(&self) {
+    pub(crate) fn keeps_its_secret(&self) {
         assert!(!self.there.service_log().contains(TOKEN));
         assert_eq!(
             self.there.sql(&format!("select count(*) from outbox where outbox::text like '%{TOKEN}%'")).trim(),

@@ -244,3 +244,61 @@ fn secrets_that_are_not_allowed_wait_with_the_reason() {
     assert!(problem.contains("secrets.directory"), "{problem}");
     assert_eq!(kiosk.file("/etc/door/pin").as_deref(), Some("1\n"));
 }
+
+#[test]
+fn a_secret_written_again_as_it_was_moves_nobody_and_one_that_cannot_be_read_stays() {
+    let secrets = tempfile::tempdir().unwrap();
+    let (one, two) = ("Qx7-first-PIN\n", "Qx7-second-PIN\n");
+    put(secrets.path(), "ops/door", "pin", one);
+    let there = start(secrets.path(), "", &fleet(DOOR));
+    let kiosk = there.start_device("kiosk-1");
+    kiosk.wait_file("/etc/door/pin", one);
+    // A commit, so that there is a plan to look at.
+    there.repo.write("fleets/kiosks.yaml", fleet(DOOR).replace("nowhere", "somewhere"));
+    there.wait_applied(&there.repo.commit("somewhere"));
+    kiosk.wait_file("/etc/identity", "kiosk-1 at berlin\n");
+    let state = || {
+        there.sql(
+            "select (select count(*) from desired.fleet_revisions), (select string_agg(rendered_version::text, ',') from devices),
+                    (select count(*) from events where reason = 'ResourceSyncSynced')",
+        )
+    };
+    let before = eventually("the device to rest", || {
+        let source = there.object("sources", "main")?;
+        (source["status"]["state"] == "Settled").then(state)
+    });
+    // Another file, and another directory, with the same content: as Kubernetes does when it writes a volume again.
+    put(secrets.path(), "ops/door", "pin", one);
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    put(secrets.path(), "next/door", "pin", one);
+    fs::rename(secrets.path().join("ops"), secrets.path().join("last")).unwrap();
+    fs::rename(secrets.path().join("next"), secrets.path().join("ops")).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    assert_eq!(state(), before);
+
+    // In the place of the directory is a file: told, without what was read before, and nothing goes.
+    fs::rename(secrets.path().join("ops"), secrets.path().join("away")).unwrap();
+    fs::write(secrets.path().join("ops"), two).unwrap();
+    let readable = |status: &str| {
+        eventually(&format!("SecretsReadable to be {status}"), || {
+            (condition(&there.object("sources", "main")?, "SecretsReadable").0 == status).then_some(())
+        });
+    };
+    readable("False");
+    assert_eq!(kiosk.file("/etc/door/pin").as_deref(), Some(one));
+    let quiet = |state: &str| state.rsplit_once('|').map(|(front, _)| front.to_owned());
+    assert_eq!(quiet(&state()), quiet(&before));
+    fs::remove_file(secrets.path().join("ops")).unwrap();
+    fs::rename(secrets.path().join("away"), secrets.path().join("ops")).unwrap();
+    readable("True");
+    assert_eq!(quiet(&state()), quiet(&before), "back with the same content");
+    put(secrets.path(), "ops/door", "pin", two);
+    kiosk.wait_file("/etc/door/pin", two);
+    let revisions = |state: &str| state.split('|').next().unwrap().parse::<u32>().unwrap();
+    assert_eq!(revisions(&state()), revisions(&before) + 1);
+    for (what, text) in &shown(&there) {
+        for sign in [one, two].into_iter().flat_map(signs) {
+            assert!(!text.contains(&sign), "{what} shows {sign}:\n{text}");
+        }
+    }
+}

@@ -22,11 +22,16 @@ struct World {
     url: String,
     runtime: tokio::runtime::Runtime,
     client: reqwest::Client,
-    _server: GitServer,
+    server: GitServer,
 }
 
 impl World {
     fn start() -> Self {
+        Self::start_with("- {name: hub, provider: github, secretFile: '{secret}'}")
+    }
+
+    /// With these hooks, whose secret lies in `{secret}`.
+    fn start_with(hooks: &str) -> Self {
         let repo = GitRepo::init();
         for (path, content) in FILES {
             repo.write(path, content);
@@ -41,10 +46,10 @@ impl World {
         std::fs::write(&ca, server.ca_pem()).unwrap();
         std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
         let settings = format!(
-            "{{pollInterval: 10m, credentials: [{{urlPrefix: '{}', caFile: '{}'}}]}}\nwebhooks:\n- {{name: hub, provider: github, secretFile: '{}'}}",
+            "{{pollInterval: 10m, credentials: [{{urlPrefix: '{}', caFile: '{}'}}]}}\nwebhooks:\n{}",
             url.strip_suffix("fleet.git").unwrap(),
             ca.display(),
-            secret.display(),
+            hooks.replace("{secret}", secret.to_str().unwrap()),
         );
         let database = Database::Own(TestDatabase::create());
         let there = Installation::start_at(GitRepo::init(), &url, database, &settings);
@@ -55,7 +60,7 @@ impl World {
         let client = runtime.block_on(async {
             reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(Duration::from_secs(10)).build().unwrap()
         });
-        Self { there, repo, root, url, runtime, client, _server: server }
+        Self { there, repo, root, url, runtime, client, server }
     }
 
     /// Changes a file and pushes it. Returns the commit.
@@ -72,16 +77,21 @@ impl World {
 
     /// Sends a body as GitHub does. Status, answer, and how long that took.
     fn send(&self, secret: &str, body: Vec<u8>) -> (u16, Value, Duration) {
-        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
-        let digits: String = aws_lc_rs::hmac::sign(&key, &body).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        let signature = format!("sha256={}", signature(secret, &body));
+        self.post("hub", &[("x-github-event", "push".to_owned()), ("x-hub-signature-256", signature)], body)
+    }
+
+    /// Sends a body to a hook. Status, answer, and how long that took.
+    fn post(&self, hook: &str, headers: &[(&str, String)], body: Vec<u8>) -> (u16, Value, Duration) {
         let started = Instant::now();
         self.runtime.block_on(async {
-            let request = self
+            let mut request = self
                 .client
-                .post(format!("{}/api/v1/webhooks/hub", self.there.user_url()))
-                .header("x-github-event", "push")
-                .header("x-hub-signature-256", format!("sha256={digits}"))
+                .post(format!("{}/api/v1/webhooks/{hook}", self.there.user_url()))
                 .header("content-type", "application/json");
+            for (name, value) in headers {
+                request = request.header(*name, value);
+            }
             let answer = request.body(body).send().await.unwrap();
             let (code, text) = (answer.status().as_u16(), answer.text().await.unwrap());
             (code, serde_json::from_str(&text).unwrap(), started.elapsed())
@@ -108,6 +118,11 @@ impl World {
             "shorebase_syncer_sync_failures_total",
         ])
     }
+}
+
+fn signature(secret: &str, body: &[u8]) -> String {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
+    aws_lc_rs::hmac::sign(&key, body).as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[test]
@@ -230,4 +245,106 @@ fn a_push_that_a_proven_webhook_did_not_announce_is_counted() {
     std::thread::sleep(Duration::from_millis(5_100));
     world.there.fleetctl_ok(&["sync", "main", "--wait"]);
     eventually("the missed announcement to be counted", || (missed() == 1).then_some(()));
+}
+
+/// A push to a branch as each kind of host tells it: hook, body, and the headers that prove it.
+type Told = (&'static str, Value, fn(&str, &[u8]) -> Vec<(&'static str, String)>);
+
+fn told_by_hosts(url: &str, branch: &str) -> Vec<Told> {
+    use base64::Engine as _;
+    let (name, web) = (format!("refs/heads/{branch}"), url.trim_end_matches(".git"));
+    let at = json!({"ref": name, "repository": {"clone_url": url}});
+    vec![
+        ("github", at.clone(), |secret, body| {
+            vec![
+                ("x-github-event", "push".to_owned()),
+                ("x-hub-signature-256", format!("sha256={}", signature(secret, body))),
+            ]
+        }),
+        ("gitea", at, |secret, body| {
+            vec![("x-gitea-event", "push".to_owned()), ("x-gitea-signature", signature(secret, body))]
+        }),
+        ("gitlab", json!({"object_kind": "push", "ref": name, "project": {"git_http_url": url}}), |secret, _| {
+            vec![("x-gitlab-event", "Push Hook".to_owned()), ("x-gitlab-token", secret.to_owned())]
+        }),
+        (
+            "bitbucket",
+            json!({
+                "push": {"changes": [{"new": {"type": "branch", "name": branch}}]},
+                "repository": {"full_name": "fleet", "links": {"html": {"href": web}}},
+            }),
+            |secret, body| {
+                vec![
+                    ("x-event-key", "repo:push".to_owned()),
+                    ("x-hub-signature", format!("sha256={}", signature(secret, body))),
+                ]
+            },
+        ),
+        (
+            "azure",
+            json!({
+                "eventType": "git.push",
+                "resource": {"refUpdates": [{"name": name}], "repository": {"remoteUrl": url}},
+            }),
+            |secret, _| {
+                let pair = base64::engine::general_purpose::STANDARD.encode(format!("fleetd:{secret}"));
+                vec![("authorization", format!("Basic {pair}"))]
+            },
+        ),
+        ("generic", json!({"url": url, "ref": branch}), |secret, body| {
+            vec![("x-shorebase-signature-256", format!("sha256={}", signature(secret, body)))]
+        }),
+    ]
+}
+
+#[test]
+fn every_kind_of_host_is_believed_by_its_own_proof_and_asked_only_when_it_concerns_a_source() {
+    let hooks = ["github", "gitea", "gitlab", "bitbucket", "azure", "generic"]
+        .map(|kind| format!("- {{name: {kind}, provider: {kind}, secretFile: '{{secret}}'}}"));
+    let world = World::start_with(&hooks.join("\n"));
+    let asked = || world.server.requests().len();
+    let bytes = |body: &Value| body.to_string().into_bytes();
+    let (ours, theirs) = (told_by_hosts(&world.url, "main"), told_by_hosts(&world.url, "feature"));
+    let before = (asked(), world.looks());
+    // Nothing of this has the host asked anything.
+    for ((hook, body, prove), (_, other, _)) in ours.iter().zip(&theirs) {
+        let body = bytes(body);
+        let (code, answer, took) = world.post(hook, &prove("another secret of some length", &body), body.clone());
+        assert_eq!((code, &answer["kind"]), (401, &json!("Status")), "{hook}");
+        assert!(took < Duration::from_secs(2), "{hook}: {took:?}");
+        assert_eq!(world.post(hook, &[], body.clone()).0, 401, "{hook} without a proof");
+        let (code, answer, _) = world.post("nobody", &prove(SECRET, &body), body.clone());
+        assert_eq!((code, &answer["kind"]), (401, &json!("Status")), "{hook} at a hook that is not there");
+        let other = bytes(other);
+        let (code, answer, _) = world.post(hook, &prove(SECRET, &other), other.clone());
+        assert_eq!((code, &answer["result"]), (202, &json!("unmatched")), "{hook}: {answer}");
+        let large = [body, vec![b' '; 1 << 20]].concat();
+        assert_eq!(world.post(hook, &prove(SECRET, &large), large.clone()).0, 413, "{hook}");
+        let broken = b"{\"ref\": ".to_vec();
+        assert_eq!(world.post(hook, &prove(SECRET, &broken), broken.clone()).0, 400, "{hook}");
+    }
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!((asked(), world.looks()), before, "nobody asked");
+    // What concerns a source has it looked at; sent again it costs a look and changes nothing.
+    for (hook, body, prove) in &ours {
+        let body = bytes(body);
+        let pushed = world.push(&format!("pushed to {hook}\n"));
+        let (code, answer, took) = world.post(hook, &prove(SECRET, &body), body.clone());
+        assert_eq!((code, &answer["sources"]), (202, &json!(["main"])), "{hook}: {answer}");
+        assert!(took < Duration::from_secs(2), "{hook}: {took:?}");
+        world.there.wait_applied(&pushed);
+    }
+    let (before, looks) = (asked(), world.looks());
+    let plans = || world.there.sql("select count(*) from desired.commits");
+    let commits = plans();
+    let (hook, body, prove) = &ours[0];
+    for _ in 0..20 {
+        let body = bytes(body);
+        assert_eq!(world.post(hook, &prove(SECRET, &body), body.clone()).0, 202);
+    }
+    eventually("a look", || (world.looks() > looks).then_some(()));
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(asked() - before <= 6 && plans() == commits, "{} requests for 20 replays", asked() - before);
+    let log = world.there.service_log();
+    assert!(!log.contains(SECRET));
 }
