@@ -62,11 +62,6 @@ pub(crate) fn findings(document: &Document<'_, '_>, kind: Kind, value: &Value) -
     findings
 }
 
-/// The places of what does not fit, without words.
-pub(crate) fn misfits(kind: Kind, value: &Value) -> Vec<String> {
-    VALIDATORS[&kind].iter_errors(value).map(|violation| violation.instance_path().as_str().to_owned()).collect()
-}
-
 struct Reader<'r, 't, 'a> {
     document: &'r Document<'t, 'a>,
     kind: Kind,

@@ -16,6 +16,16 @@ pub(super) fn part(source: &str, style: Style, text: &str, part: &Range<usize>, 
     let wanted = rest.find(|c| !is_white(c));
     // White space before what is looked for is taken back where it stands in the file as it is.
     let lead = wanted.map_or("", |at| &rest[..at]);
+    let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let length = narrow(inside.trim_start_matches('\n').lines().next().unwrap_or_default().chars().count()).max(1);
+    let ending =
+        |line: u32, column: u32| Span { line, column, end_line: line, end_column: column.saturating_add(length) };
+    if style == Style::Block
+        && let Some((row, column)) = same_line(source, before, text)
+    {
+        let first = if row == 0 { whole.column.saturating_sub(1) } else { 0 };
+        return Some(ending(whole.line.saturating_add(narrow(row)), narrow(column).saturating_add(first + 1)));
+    }
     let at = match style {
         Style::Plain | Style::Block => same_bytes(source, before, wanted.map(|at| rest.as_bytes()[at]))?,
         Style::Single | Style::Double => {
@@ -25,7 +35,6 @@ pub(super) fn part(source: &str, style: Style, text: &str, part: &Range<usize>, 
         }
     };
     let at = if source.get(..at)?.ends_with(lead) && !lead.contains('\n') { at - lead.len() } else { at };
-    let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let above = source.get(..at)?;
     let lines = above.bytes().filter(|b| *b == b'\n').count();
     let line = whole.line.saturating_add(narrow(lines));
@@ -33,12 +42,23 @@ pub(super) fn part(source: &str, style: Style, text: &str, part: &Range<usize>, 
         Some(end) => narrow(above[end + 1..].chars().count()).saturating_add(1),
         None => whole.column.saturating_add(narrow(above.chars().count())),
     };
-    let length = narrow(inside.trim_start_matches('\n').lines().next().unwrap_or_default().chars().count()).max(1);
-    Some(Span { line, column, end_line: line, end_column: column.saturating_add(length) })
+    Some(ending(line, column))
 }
 
 fn is_white(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r')
+}
+
+/// The row and column of what follows `before`, from 0, when that row of the block is the same row of the text.
+fn same_line(source: &str, before: &str, text: &str) -> Option<(usize, usize)> {
+    let row = before.matches('\n').count();
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let line = text[start..].split('\n').next()?;
+    let own = source.split('\n').nth(row)?;
+    let own = own.strip_suffix('\r').unwrap_or(own);
+    // White space alone is found anywhere.
+    let indent = own.strip_suffix(line).filter(|indent| !line.trim().is_empty() && indent.trim().is_empty())?;
+    Some((row, indent.chars().count() + before[start..].chars().count()))
 }
 
 /// Where the byte stands in `source` that follows `before`, in a notation without escapes; behind the last one without it.

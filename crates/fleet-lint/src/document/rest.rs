@@ -15,7 +15,7 @@ const MAX_ROUNDS: usize = 6;
 /// Checks what is left of `value` without what does not fit, and says nothing of what was taken away or lies around it.
 pub(super) fn check(document: &Document<'_, '_>, kind: Kind, value: &Value, findings: &mut Vec<Finding>) {
     let mut removed = Vec::new();
-    let Some(manifest) = without_misfits(kind, value.clone(), &mut removed) else { return };
+    let Some(manifest) = without_misfits(document, kind, value.clone(), &mut removed) else { return };
     let mut said = Vec::new();
     rules::check(document, &manifest, &mut said);
     let is_at =
@@ -27,14 +27,19 @@ pub(super) fn check(document: &Document<'_, '_>, kind: Kind, value: &Value, find
     findings.append(&mut said);
 }
 
-fn without_misfits(kind: Kind, mut value: Value, removed: &mut Vec<String>) -> Option<Manifest> {
+fn without_misfits(
+    document: &Document<'_, '_>,
+    kind: Kind,
+    mut value: Value,
+    removed: &mut Vec<String>,
+) -> Option<Manifest> {
     for _ in 0..MAX_ROUNDS {
-        let misfits = validate::misfits(kind, &value);
+        let misfits = validate::findings(document, kind, &value);
         if misfits.is_empty() {
             return Manifest::from_value(kind, &value).ok();
         }
-        for pointer in misfits {
-            let field = field_of(&value, &pointer)?.to_owned();
+        for misfit in misfits {
+            let field = field_of(&value, &misfit.pointer)?.to_owned();
             prune(&mut value, &field);
             removed.push(field);
         }

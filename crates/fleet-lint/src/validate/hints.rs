@@ -76,7 +76,7 @@ pub(super) fn of_type(
             fits.then(|| format!("write {bare}"))
         }
         (Value::String(text), "object") => match text.split_once(':') {
-            Some((key, rest)) if plain.is_some() && !rest.is_empty() && !key.contains(char::is_whitespace) => {
+            Some((key, rest)) if plain.is_some() && !rest.is_empty() && is_word(key) => {
                 Some(format!("put a space behind the colon: `{}: {}`", clip(key), clip(rest.trim_start())))
             }
             _ if fields.is_empty() => Some("write `key: value` on a line of its own".to_owned()),
@@ -91,6 +91,11 @@ pub(super) fn of_type(
         },
         _ => None,
     }
+}
+
+/// Whether the text looks like the name of a field or label.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
 /// A name that is allowed and looks like this one.
