@@ -167,12 +167,11 @@ impl<'t> Around<'t> {
             return self.bare(above);
         }
         let touches = before.chars().next_back().is_some_and(|c| !c.is_whitespace());
-        match kind {
-            ErrorKind::ExpectedBlockMappingKey | ErrorKind::ExpectedBlockSequenceEntry if touches => {
-                Advice::hint("quote the whole value")
-            }
-            _ => Advice::hint("indent the line like the others of its mapping or list"),
-        }
+        let goes_on = [ErrorKind::ExpectedBlockMappingKey, ErrorKind::ExpectedBlockSequenceEntry].contains(kind);
+        Advice::hint(match goes_on && touches {
+            true => "quote the whole value",
+            false => "indent the line like the others of its mapping or list",
+        })
     }
 
     /// Whether a line continues the value of the one above it.
