@@ -141,12 +141,10 @@ fn read(text: &str, findings: &mut Vec<Finding>) -> LintConfig {
         (!value.is_null()).then_some((root, value))
     });
     if let Some((root, value)) = documents.next() {
-        let mut reader = Reader { file: &file, root, findings, accepted: Vec::new() };
-        reader.config(value, &mut config);
-        // YAML 1.1 takes `off` for a boolean; here it is a word, and there is no other reader.
-        let accepted = reader.accepted;
-        notation.retain(|finding| finding.code != codes::AMBIGUOUS || !accepted.contains(&finding.span));
+        Reader { file: &file, root, findings }.config(value, &mut config);
     }
+    // YAML 1.1 takes `off` for a boolean; here it is a word, and there is no other reader.
+    notation.retain(|finding| finding.code != codes::AMBIGUOUS);
     if let Some((root, _)) = documents.next() {
         let message = "the configuration is one document; this is a second one";
         findings.push(Finding::new(codes::LINT_CONFIG, file.tree.value_span(root), message));
@@ -159,8 +157,6 @@ struct Reader<'r, 't> {
     file: &'r LoadedFile<'t>,
     root: u32,
     findings: &'r mut Vec<Finding>,
-    /// Places of levels that are well written.
-    accepted: Vec<Span>,
 }
 
 impl Reader<'_, '_> {
@@ -226,7 +222,6 @@ impl Reader<'_, '_> {
                 self.find(at, &pointer, format!("the severity of {name} is neither off, warning nor error"));
                 continue;
             };
-            self.accepted.push(at);
             if level == Level::Error || code.can_be_lowered() {
                 config.levels.insert(code.code, level);
             } else {

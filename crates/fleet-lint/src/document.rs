@@ -1,5 +1,8 @@
 //! One document: what it is, whether it fits its kind, and what it says.
 
+mod inside;
+mod rest;
+
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -32,6 +35,9 @@ const OTHER_KINDS: [&str; 14] = [
     "Source",
     "TemplateVersion",
 ];
+
+/// With more misfits than this, nothing is said of the rest of a document.
+const MAX_MENDED: usize = 50;
 
 /// How many numbers of one document are tried without their fractions.
 const MAX_WHOLE: usize = 20;
@@ -82,7 +88,7 @@ impl Document<'_, '_> {
     pub(crate) fn plain_text(&self, pointer: &str) -> Option<&str> {
         let (node, _) = self.file.tree.find(self.root, pointer)?;
         let scalar = &self.file.scalars[node as usize];
-        scalar.plain.then_some(&*scalar.text)
+        scalar.is_plain().then_some(&*scalar.text)
     }
 
     /// Where a part of a text value stands, when the text stands in the file as it is; else the whole value.
@@ -95,27 +101,7 @@ impl Document<'_, '_> {
         let (node, _) = self.file.tree.find(self.root, pointer)?;
         let scalar = &self.file.scalars[node as usize];
         let source = self.text.get(scalar.start_byte..scalar.end_byte)?;
-        let before = scalar.text.get(..part.start)?;
-        let inside = scalar.text.get(part.clone())?;
-        let row = before.bytes().filter(|b| *b == b'\n').count();
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let line = scalar.text[line_start..].lines().next()?;
-        let whole = self.file.tree.node(node).span;
-        let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let (line_number, first_column) = if scalar.literal {
-            // The source starts with the block's first character; later lines have their indentation.
-            let own = source.lines().nth(row)?;
-            let indent = own.len().checked_sub(line.len()).filter(|_| own.ends_with(line))?;
-            let indent = if row == 0 { whole.column - 1 } else { narrow(indent) };
-            (whole.line.saturating_add(narrow(row)), indent)
-        } else {
-            let offset = source.find(line).filter(|_| row == 0 && !source.contains('\n'))?;
-            (whole.line, whole.column - 1 + narrow(source[..offset].chars().count()))
-        };
-        let start = narrow(scalar.text[line_start..part.start].chars().count());
-        let length = narrow(inside.lines().next().unwrap_or_default().chars().count()).max(1);
-        let column = first_column + start + 1;
-        Some(Span { line: line_number, column, end_line: line_number, end_column: column + length })
+        inside::part(source, scalar.style, &scalar.text, part, self.file.tree.node(node).span)
     }
 }
 
@@ -127,7 +113,7 @@ pub(crate) fn check(document: &Document<'_, '_>, mut value: Value) -> Checked {
         checked.findings.push(Finding::new(codes::NOT_A_MAPPING, document.value_span(""), message));
         return checked;
     }
-    checked.has_kind = value.get("kind").is_some();
+    checked.has_kind = value.get("kind").is_some() || misspelt(&value, "kind").is_some();
     let Some(kind) = kind_of(document, &value, &mut checked.findings) else { return checked };
     if api_version(document, kind, &value, &mut checked.findings) {
         value["apiVersion"] = kind.api_version().into();
@@ -160,9 +146,13 @@ pub(crate) fn check(document: &Document<'_, '_>, mut value: Value) -> Checked {
     }
     let fits = fits
         && (unknown.is_empty() || validate::findings(document, kind, &value).iter().all(|f| is_refused(&f.pointer)));
+    let is_mendable = !fits && misfits.len() <= MAX_MENDED;
     findings.extend(misfits);
     rules::labels(document, &value, &mut findings);
     let said = findings.len();
+    if is_mendable {
+        rest::check(document, kind, &value, &mut findings);
+    }
     if fits {
         match Manifest::from_value(kind, &value) {
             Ok(manifest) => {
@@ -252,13 +242,21 @@ fn prune(value: &mut Value, pointer: &str) {
 
 fn kind_of(document: &Document<'_, '_>, value: &Value, findings: &mut Vec<Finding>) -> Option<Kind> {
     let Some(kind) = value.get("kind") else {
+        if let Some((own, hint)) = misspelt(value, "kind") {
+            let at = document.key_span(&own);
+            let finding = Finding::new(codes::NO_KIND, at, "the document has no `kind`");
+            findings.push(finding.at_pointer(own).hint(hint));
+            return None;
+        }
         let hint = format!("give its `kind`; if it is no manifest, {}", foreign::ELSEWHERE);
         findings.push(Finding::new(codes::NO_KIND, document.value_span(""), "the document has no `kind`").hint(hint));
         return None;
     };
     let at = document.value_span("/kind");
     let Some(text) = kind.as_str() else {
-        findings.push(Finding::new(codes::NO_KIND, at, "`kind` is not text").at_pointer("/kind"));
+        let message = if kind.is_null() { "`kind` has no value" } else { "`kind` is not text" };
+        let hint = format!("known kinds: {}", Kind::ALL.map(Kind::as_str).join(", "));
+        findings.push(Finding::new(codes::NO_KIND, at, message).at_pointer("/kind").hint(hint));
         return None;
     };
     if let Ok(kind) = text.parse() {
@@ -280,17 +278,38 @@ fn kind_of(document: &Document<'_, '_>, value: &Value, findings: &mut Vec<Findin
     None
 }
 
+/// The pointer of the key that is meant to be `name`, and a hint; of a document that otherwise looks like a manifest.
+fn misspelt(value: &Value, name: &str) -> Option<(String, String)> {
+    let fields = value.as_object()?;
+    let is_manifest =
+        ["apiVersion", "kind", "metadata", "spec"].iter().filter(|key| fields.contains_key(**key)).count();
+    let odd = fields.keys().map(String::as_str).filter(|key| !["metadata", "spec", "status"].contains(key));
+    let key = odd.filter(|_| is_manifest >= 2).find(|key| nearest(key, [name]).is_some())?;
+    Some((format!("/{}", key.replace('~', "~0").replace('/', "~1")), format!("did you mean `{name}`?")))
+}
+
 /// Whether the document has an `apiVersion` that fits its kind.
 fn api_version(document: &Document<'_, '_>, kind: Kind, value: &Value, findings: &mut Vec<Finding>) -> bool {
     let canonical = kind.api_version();
     let hint = format!("write `apiVersion: {canonical}`");
     let Some(version) = value.get("apiVersion") else {
+        if let Some((own, meant)) = misspelt(value, "apiVersion") {
+            let at = document.key_span(&own);
+            let finding = Finding::new(codes::NO_API_VERSION, at, "the document has no `apiVersion`");
+            findings.push(finding.at_pointer(own).hint(meant));
+            return false;
+        }
         findings.push(
             Finding::new(codes::NO_API_VERSION, document.value_span(""), "the document has no `apiVersion`").hint(hint),
         );
         return false;
     };
     let at = document.value_span("/apiVersion");
+    if version.is_null() {
+        let finding = Finding::new(codes::NO_API_VERSION, at, "`apiVersion` has no value");
+        findings.push(finding.at_pointer("/apiVersion").hint(hint));
+        return false;
+    }
     let text = version.as_str().unwrap_or_default();
     let is_ours = canonical == SHOREBASE_API_VERSION;
     if text == canonical || (!is_ours && Some(text) == API_VERSION.split('/').nth(1)) {

@@ -59,6 +59,33 @@ pub(crate) fn old_field(pointer: &str) -> Option<&'static str> {
     }
 }
 
+/// What a field is called here that other formats call so.
+pub(crate) fn also_called(name: &str) -> &'static [&'static str] {
+    match name.to_ascii_lowercase().as_str() {
+        "branch" | "tag" | "ref" | "commit" | "rev" | "revision" => &["targetRevision"],
+        "repo" => &["repository"],
+        "url" | "host" => &["registry"],
+        "dir" | "directory" | "folder" | "file" | "filename" => &["path", "filePath"],
+        "permissions" | "permission" | "chmod" => &["mode"],
+        "owner" => &["user"],
+        "data" | "text" | "contents" => &["content"],
+        "env" | "environment" => &["envVars"],
+        "type" => &["appType", "monitorType"],
+        "cron" | "schedule" | "when" => &["at"],
+        "interval" => &["samplingInterval"],
+        "alerts" | "rules" => &["alertRules"],
+        "threshold" => &["percentage", "successThreshold"],
+        "labels" => &["matchLabels"],
+        "expressions" => &["matchExpressions"],
+        "units" | "patterns" => &["matchPatterns"],
+        "secret" => &["secretRef"],
+        "git" => &["gitRef"],
+        "http" => &["httpRef"],
+        "files" => &["inline"],
+        _ => &[],
+    }
+}
+
 /// What to write for a value of the old format, or one near it.
 pub(crate) fn old_value(pointer: &str, value: &Value) -> Option<&'static str> {
     let (above, name) = pointer.rsplit_once('/')?;

@@ -10,7 +10,8 @@ mod rollout;
 mod trust;
 
 use fleet_model::{
-    DeviceSpec, Kind, LabelSelector, Manifest, SELF_REPOSITORY, validate_label_key, validate_label_value,
+    DeviceSpec, Kind, LabelSelector, Manifest, MatchExpression, ResourceName, SELF_REPOSITORY, SelectorError,
+    validate_label_key, validate_label_value,
 };
 use serde_json::Value;
 
@@ -67,7 +68,7 @@ pub(crate) fn references(document: &Document<'_, '_>, kind: Kind, value: &Value)
         Kind::Fleet => "/spec/template/spec/config",
         Kind::Device => "/spec/config",
         Kind::ResourceSync => {
-            let name = value.pointer("/spec/repository").and_then(Value::as_str);
+            let name = value.pointer("/spec/repository").and_then(Value::as_str).filter(|name| is_name(name));
             return name.map(|name| repository(document, name, "/spec/repository".to_owned())).into_iter().collect();
         }
         Kind::Repository | Kind::EnrollmentPolicy | Kind::SyncPolicy => return Vec::new(),
@@ -76,7 +77,7 @@ pub(crate) fn references(document: &Document<'_, '_>, kind: Kind, value: &Value)
     let mut references = Vec::new();
     for (at, provider) in providers.into_iter().flatten().enumerate() {
         if let Some(name) = provider.pointer("/httpRef/repository").and_then(Value::as_str)
-            && name != SELF_REPOSITORY
+            && is_name(name)
         {
             let pointer = format!("{config}/{at}/httpRef/repository");
             let target = Target::WebServer(name.to_owned());
@@ -86,7 +87,9 @@ pub(crate) fn references(document: &Document<'_, '_>, kind: Kind, value: &Value)
         let (Some(name), Some(path)) = (git_ref["repository"].as_str(), git_ref["path"].as_str()) else { continue };
         let pointer = format!("{config}/{at}/gitRef");
         if name != SELF_REPOSITORY {
-            references.push(repository(document, name, format!("{pointer}/repository")));
+            if is_name(name) {
+                references.push(repository(document, name, format!("{pointer}/repository")));
+            }
         } else if let Ok(prefix) = fleet_render::literal_prefix(path) {
             let pointer = format!("{pointer}/path");
             let target = if path.contains("{{") { Target::OwnDirectory(prefix) } else { Target::OwnPath(prefix) };
@@ -94,6 +97,11 @@ pub(crate) fn references(document: &Document<'_, '_>, kind: Kind, value: &Value)
         }
     }
     references
+}
+
+/// Whether there can be a Repository of this name; what is no name has a finding of its own.
+fn is_name(name: &str) -> bool {
+    name.parse::<ResourceName>().is_ok()
 }
 
 fn repository(document: &Document<'_, '_>, name: &str, pointer: String) -> Reference {
@@ -208,10 +216,37 @@ pub(crate) fn expressions(
 ) {
     for (at, expression) in selector.match_expressions.iter().flatten().enumerate() {
         let one = LabelSelector { match_labels: None, match_expressions: Some(vec![expression.clone()]) };
-        if let Err(error) = one.validate() {
-            let pointer = format!("{pointer}/matchExpressions/{at}");
-            let span = document.value_span(&pointer);
-            findings.push(Finding::new(codes::BAD_SELECTOR, span, error.to_string()).at_pointer(pointer));
+        let Err(error) = one.validate() else { continue };
+        let pointer = format!("{pointer}/matchExpressions/{at}");
+        let (below, hint) = fault_of(expression, &error);
+        let pointer = below.map_or_else(|| pointer.clone(), |below| format!("{pointer}/{below}"));
+        let span = match error {
+            SelectorError::UnexpectedValues { .. } => document.key_span(&pointer),
+            SelectorError::Empty | SelectorError::Label(_) | SelectorError::MissingValues { .. } => {
+                document.value_span(&pointer)
+            }
+        };
+        let finding = Finding::new(codes::BAD_SELECTOR, span, error.to_string());
+        findings.push(finding.at_pointer(pointer).maybe_hint(hint.map(str::to_owned)));
+    }
+}
+
+/// Which field of an expression is wrong, and what to do.
+fn fault_of(expression: &MatchExpression, error: &SelectorError) -> (Option<String>, Option<&'static str>) {
+    match error {
+        SelectorError::MissingValues { .. } => {
+            (expression.values.is_some().then(|| "values".to_owned()), Some("add the values to `values`"))
+        }
+        SelectorError::UnexpectedValues { .. } => {
+            (Some("values".to_owned()), Some("remove `values`, or use the operator In or NotIn"))
+        }
+        SelectorError::Empty | SelectorError::Label(_) if validate_label_key(&expression.key).is_err() => {
+            (Some("key".to_owned()), None)
+        }
+        SelectorError::Empty | SelectorError::Label(_) => {
+            let values = expression.values.iter().flatten();
+            let bad = values.into_iter().position(|value| validate_label_value(value).is_err());
+            (bad.map(|at| format!("values/{at}")), None)
         }
     }
 }

@@ -15,6 +15,11 @@ use crate::finding::{Finding, Span, nearest};
 use crate::foreign;
 use crate::rules::is_set_by_service;
 use crate::schema;
+use crate::yaml::unescape;
+pub(crate) use hints::valid_name;
+use hints::{meant, of_type, pair_misspelt};
+
+mod hints;
 
 static VALIDATORS: LazyLock<BTreeMap<Kind, Validator>> = LazyLock::new(|| {
     let compile = |kind| jsonschema::validator_for(schema::of_kind(kind)).expect("a generated schema compiles");
@@ -29,8 +34,19 @@ pub(crate) fn findings(document: &Document<'_, '_>, kind: Kind, value: &Value) -
     }
     let mut findings = Vec::new();
     let reader = Reader { document, kind, value };
+    let mut missing = Vec::new();
     for violation in validator.iter_errors(value) {
+        let next = findings.len();
         reader.word(&violation, &mut findings);
+        let is_missing = findings.get(next).is_some_and(|f| [codes::MISSING_FIELD, codes::NO_NAME].contains(&f.code));
+        if let (Violation::Required { property }, true) = (violation.kind(), is_missing) {
+            missing.push((next, property.as_str().unwrap_or_default().to_owned()));
+        }
+    }
+    if !missing.is_empty() {
+        let is_unknown = |(_, finding): &(usize, &Finding)| finding.code == codes::UNKNOWN_FIELD;
+        let unknown: Vec<usize> = findings.iter().enumerate().filter(is_unknown).map(|(at, _)| at).collect();
+        pair_misspelt(&mut findings, &missing, &unknown);
     }
     // An unknown field most likely is the misspelt one of the union.
     let unknown: HashSet<String> = findings
@@ -79,7 +95,14 @@ impl Reader<'_, '_, '_> {
             Violation::Constant { expected_value } => {
                 not_allowed(violation.instance(), &Value::Array(vec![(**expected_value).clone()]), field, at)
             }
-            Violation::OneOfNotValid { .. } | Violation::OneOfMultipleValid { .. } => self.union(violation, pointer),
+            Violation::OneOfNotValid { .. } | Violation::OneOfMultipleValid { .. } => {
+                match self.union(violation, pointer) {
+                    Some(finding) => finding,
+                    None => return,
+                }
+            }
+            // What is empty is no name either.
+            Violation::MinLength { .. } if pointer == "/metadata/name" => return,
             Violation::Pattern { .. } if pointer == "/metadata/name" => self.bad_name(violation.instance(), at),
             // The rules of labels are worded by the rules themselves.
             Violation::Pattern { .. } | Violation::MaxLength { .. } | Violation::PropertyNames { .. } if in_labels => {
@@ -95,8 +118,13 @@ impl Reader<'_, '_, '_> {
                 return;
             }
             // A number that the types cannot hold would not be decoded, and no rule would see it.
-            Violation::Minimum { .. } | Violation::Maximum { .. } if is_ruled && is_small(violation.instance()) => {
+            Violation::Minimum { .. } | Violation::Maximum { .. }
+                if is_ruled && (is_small(violation.instance()) || field == "percentage") =>
+            {
                 return;
+            }
+            Violation::Minimum { .. } | Violation::Maximum { .. } if field == "mode" => {
+                bounds(at, "`mode` is not from 0 to 07777".to_owned())
             }
             Violation::AnyOf { .. } => self.none_given(violation, pointer),
             Violation::Pattern { .. } => self.pattern(violation, field, at),
@@ -114,7 +142,9 @@ impl Reader<'_, '_, '_> {
             Violation::Maximum { limit } => bounds(at, format!("`{field}` is greater than {limit}")),
             Violation::Minimum { limit } => bounds(at, format!("`{field}` is less than {limit}")),
             Violation::MaxLength { limit } => bounds(at, format!("`{field}` is longer than {limit} characters")),
+            Violation::MinLength { limit: 1 } => bounds(at, format!("`{field}` is empty")),
             Violation::MinLength { limit } => bounds(at, format!("`{field}` is shorter than {limit} characters")),
+            Violation::MinItems { limit: 1 } => bounds(at, format!("`{field}` is an empty list")),
             Violation::MinItems { limit } => bounds(at, format!("`{field}` has fewer than {limit} items")),
             Violation::MaxItems { limit } => bounds(at, format!("`{field}` has more than {limit} items")),
             _ => Finding::new(codes::SCHEMA, at, format!("`{field}` does not fit: {}", violation.masked())),
@@ -131,16 +161,27 @@ impl Reader<'_, '_, '_> {
             return Finding::new(codes::SET_BY_SERVICE, at, message).at_pointer(own).hint("remove the field");
         }
         let above = violation.schema_path().as_str();
-        let known: Vec<&str> = above
+        let known = self.fields_beside(above);
+        let hint = foreign::old_field(&own).map(str::to_owned).or_else(|| self.in_other_branches(above, name));
+        let hint = hint.or_else(|| meant(name, &known).map(|near| format!("did you mean `{near}`?")));
+        let odd = name.chars().next().filter(|c| c.is_whitespace() && *c != ' ');
+        let hint = odd
+            .map(|odd| format!("the key begins with U+{:04X}, which is no space; indent with spaces", u32::from(odd)))
+            .or(hint);
+        let is_label = || known.contains(&"matchLabels") && self.value.pointer(&own).is_some_and(Value::is_string);
+        let hint = hint.or_else(|| is_label().then(|| "put the label below `matchLabels`".to_owned()));
+        let hint = hint.or_else(|| (!known.is_empty()).then(|| format!("known fields: {}", known.join(", "))));
+        Finding::new(codes::UNKNOWN_FIELD, at, format!("unknown field `{name}`")).at_pointer(own).maybe_hint(hint)
+    }
+
+    /// The fields of the object whose schema has the keyword at this path.
+    fn fields_beside(&self, schema_path: &str) -> Vec<&'static str> {
+        schema_path
             .rsplit_once('/')
             .and_then(|(above, _)| schema::of_kind(self.kind).pointer(above))
             .and_then(|schema| schema["properties"].as_object())
             .map(|fields| fields.keys().map(String::as_str).collect())
-            .unwrap_or_default();
-        let hint = foreign::old_field(&own).map(str::to_owned).or_else(|| self.in_other_branches(above, name));
-        let hint = hint.or_else(|| nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?")));
-        let hint = hint.or_else(|| (!known.is_empty()).then(|| format!("known fields: {}", known.join(", "))));
-        Finding::new(codes::UNKNOWN_FIELD, at, format!("unknown field `{name}`")).at_pointer(own).maybe_hint(hint)
+            .unwrap_or_default()
     }
 
     /// The other branches of a union that have the field.
@@ -158,26 +199,29 @@ impl Reader<'_, '_, '_> {
         let at = self.document.value_span(pointer);
         let is_name = matches!((pointer, name), ("/metadata", "name") | ("", "metadata"));
         if is_name {
-            return Finding::new(codes::NO_NAME, at, "the document has no `metadata.name`");
+            return Finding::new(codes::NO_NAME, at, "the document has no `metadata.name`")
+                .hint("add `name` below `metadata`");
         }
         let place = if pointer.is_empty() { String::new() } else { format!(" in {}", dotted(pointer)) };
         let finding = Finding::new(codes::MISSING_FIELD, at, format!("the field `{name}` is missing{place}"));
         let schema = violation.schema_path().as_str().rsplit_once('/');
         let schema = schema.and_then(|(above, _)| schema::of_kind(self.kind).pointer(above));
         let Some(options) = schema.and_then(|schema| schema["properties"][name]["enum"].as_array()) else {
-            return finding;
+            return finding.hint(format!("add `{name}`"));
         };
         // A union without the field that chooses says nothing about the other fields.
+        let fields = schema.map(fields_of_branches).unwrap_or_default();
         let given = self.value.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
-        let given = given.map(|(key, _)| key.as_str());
-        let hint = match nearest(name, given) {
-            Some(misspelt) => format!("did you mean `{name}` instead of `{misspelt}`?"),
-            None => {
-                let options: Vec<&str> = options.iter().filter_map(Value::as_str).collect();
-                format!("give `{name}`: {}", options.join(", "))
-            }
-        };
-        finding.hint(hint)
+        let mut odd = given.map(|(key, _)| key.as_str()).filter(|key| !fields.contains(key));
+        if let Some(misspelt) = odd.find(|key| meant(key, &[name]).is_some()) {
+            let own = format!("{pointer}/{}", misspelt.replace('~', "~0").replace('/', "~1"));
+            let at = self.document.key_span(&own);
+            return Finding::new(codes::UNKNOWN_FIELD, at, format!("unknown field `{misspelt}`"))
+                .at_pointer(own)
+                .hint(format!("did you mean `{name}`?"));
+        }
+        let options: Vec<&str> = options.iter().filter_map(Value::as_str).collect();
+        finding.hint(format!("give `{name}`: {}", options.join(", ")))
     }
 
     fn wrong_type(&self, violation: &ValidationError<'_>, pointer: &str, field: &str, kind: &TypeKind) -> Finding {
@@ -189,22 +233,20 @@ impl Reader<'_, '_, '_> {
         let at = self.document.value_span(pointer);
         if instance.is_null() {
             let message = format!("`{field}` has no value");
-            let hint = "remove the key or give it a value";
+            let is_item = field.ends_with(']');
+            let hint = if is_item { "remove the item or give it a value" } else { "remove the key or give it a value" };
             return Finding::new(codes::WRONG_TYPE, at, message).hint(hint);
         }
-        let message = format!("`{field}` is {}, not {}", name_of(instance), plain_type(&wanted));
+        let is_fraction = wanted.contains("integer") && instance.is_number();
+        let given = if is_fraction { "a number with a fraction" } else { name_of(instance) };
+        let message = format!("`{field}` is {given}, not {}", plain_type(&wanted));
+        let finding = Finding::new(codes::WRONG_TYPE, at, message);
         if let Some(hint) = foreign::old_value(pointer, instance) {
-            return Finding::new(codes::WRONG_TYPE, at, message).hint(hint);
+            return finding.hint(hint);
         }
+        let fields = self.fields_beside(violation.schema_path().as_str());
         let plain = self.document.plain_text(pointer);
-        let hint = match (&**instance, wanted.as_str(), plain) {
-            (Value::Bool(_) | Value::Number(_), "string", Some(text)) => Some(format!("quote it: \"{text}\"")),
-            (Value::String(_), "integer", _) if field == "mode" => {
-                Some("write the mode without quotes: 0644".to_owned())
-            }
-            _ => None,
-        };
-        Finding::new(codes::WRONG_TYPE, at, message).maybe_hint(hint)
+        finding.maybe_hint(of_type(instance, &wanted, plain, field, &fields))
     }
 
     /// A text that does not look as it must, in the words of the schema.
@@ -239,7 +281,7 @@ impl Reader<'_, '_, '_> {
     }
 
     /// None or several of the fields of a union are given.
-    fn union(&self, violation: &ValidationError<'_>, pointer: &str) -> Finding {
+    fn union(&self, violation: &ValidationError<'_>, pointer: &str) -> Option<Finding> {
         let at = self.document.value_span(pointer);
         let names = self.alternatives(violation);
         let given: Vec<&str> = names
@@ -247,12 +289,17 @@ impl Reader<'_, '_, '_> {
             .copied()
             .filter(|name| self.value.pointer(pointer).is_some_and(|value| value.get(name).is_some()))
             .collect();
+        // A key without a value has its finding, and most likely is the one too many.
+        let is_null = |name: &&&str| self.value.pointer(pointer).is_some_and(|value| value[**name].is_null());
+        if given.iter().any(|name| is_null(&name)) && given.iter().filter(|name| !is_null(name)).count() <= 1 {
+            return None;
+        }
         let message = if given.is_empty() {
             format!("none of {} is given", names.join(", "))
         } else {
             format!("{} are given together", given.join(" and "))
         };
-        Finding::new(codes::ONE_OF, at, message).hint(format!("give exactly one of {}", names.join(", ")))
+        Some(Finding::new(codes::ONE_OF, at, message).hint(format!("give exactly one of {}", names.join(", "))))
     }
 
     fn bad_name(&self, instance: &Value, at: Span) -> Finding {
@@ -265,8 +312,16 @@ impl Reader<'_, '_, '_> {
         }
         let message =
             format!("the name {name:?} is not a DNS-1123 subdomain (lower-case letters, digits, '-' and '.')");
-        Finding::new(codes::BAD_NAME, at, message)
+        let hint = valid_name(name).map(|name| format!("did you mean `{name}`?"));
+        Finding::new(codes::BAD_NAME, at, message).maybe_hint(hint)
     }
+}
+
+/// The fields of a union by tag.
+fn fields_of_branches(schema: &'static Value) -> Vec<&'static str> {
+    let branches = schema["allOf"].as_array().into_iter().flatten();
+    let fields = branches.filter_map(|branch| branch["then"]["properties"].as_object());
+    fields.flatten().map(|(name, _)| name.as_str()).collect()
 }
 
 /// The last part of a pointer as people call it: `tags[0]` for an item of a list.
@@ -278,6 +333,7 @@ fn name_of_field(pointer: &str) -> Cow<'_, str> {
         Some(list) if !list.is_empty() && !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()) => {
             Cow::Owned(format!("{list}[{last}]"))
         }
+        Some(_) if last.contains('~') => Cow::Owned(unescape(last)),
         Some(_) => Cow::Borrowed(last),
     }
 }

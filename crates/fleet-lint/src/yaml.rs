@@ -14,7 +14,7 @@ mod tree;
 pub(crate) use comments::{Comment, Comments, comments};
 pub(crate) use decode::decode_documents;
 pub(crate) use loader::{LoadedFile, load};
-pub(crate) use tree::{Entry, NodeKind, Tree, unescape};
+pub(crate) use tree::{Entry, NodeKind, Style, Tree, unescape};
 
 /// How deep a document may nest.
 pub(crate) const MAX_DEPTH: u16 = 64;

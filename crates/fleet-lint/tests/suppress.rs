@@ -151,12 +151,12 @@ fn the_line_that_opens_a_block_stands_for_the_block() {
             .replace("  template: {spec: {}}", &format!("  template:\n    spec:{config}"))
     };
     let plain = lint(&file("", ""));
-    assert_eq!(found(&plain), [("SB0512", 14, 17)]);
+    assert_eq!(found(&plain), [("SB0512", 15, 17)]);
     let comment = "# fleetlint: ignore SB0512 -- a key for tests";
     let behind = lint(&file(&format!(" {comment}"), ""));
-    assert_eq!((found(&behind), suppressed(&behind)), (vec![], vec![("SB0512", 14, "a key for tests")]));
+    assert_eq!((found(&behind), suppressed(&behind)), (vec![], vec![("SB0512", 15, "a key for tests")]));
     let above = lint(&file("", &format!("              {comment}\n")));
-    assert_eq!((found(&above), suppressed(&above)), (vec![], vec![("SB0512", 15, "a key for tests")]));
+    assert_eq!((found(&above), suppressed(&above)), (vec![], vec![("SB0512", 16, "a key for tests")]));
 }
 
 #[test]

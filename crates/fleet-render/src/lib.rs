@@ -23,4 +23,4 @@ pub use document::{
 pub use image::{ImageProblem, ImageReason, check_image_reference, check_image_template, is_fully_qualified};
 pub use placeholder::{Placeholder, placeholders};
 pub use revision::{revision_digest, revision_name, tree_digest};
-pub use template::{Inputs, Subject, Template, TemplateError, TemplateErrorKind};
+pub use template::{FUNCTIONS, Inputs, Subject, Template, TemplateError, TemplateErrorKind};

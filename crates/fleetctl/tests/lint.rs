@@ -49,6 +49,18 @@ fn a_good_repository_has_no_findings() {
 }
 
 #[test]
+fn a_file_that_no_device_can_have_is_one_finding() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = "gitRef:\n          repository: .\n          path: config";
+    let from = "inline:\n        - path: /etc/motd\n          content: hello";
+    write(dir.path(), "fleets/pos.yaml", &GOOD.replace(from, files));
+    write(dir.path(), "config/var/lib/flightctl/x", "x");
+    let (code, out, _) = run(&["lint", "-o", "github", dir.path().to_str().unwrap()]);
+    assert_eq!((code, out.matches("::error").count()), (1, 1), "{out}");
+    assert!(out.contains("SB0509"), "{out}");
+}
+
+#[test]
 fn findings_are_shown_with_their_line() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "fleets/pos.yaml", &GOOD.replace("selector", "selctor"));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::content::{Neutral, Yaml, bytes_of, read};
 use super::{AppFile, MAX_PROBLEMS, Part, Problem, clip, image_fault};
 use crate::codes;
-use crate::finding::Span;
+use crate::finding::{Span, nearest};
 
 /// The beginnings of the names that a compose file can have.
 const NAMES: [&str; 2] = ["docker-compose", "podman-compose"];
@@ -35,7 +35,14 @@ pub(crate) fn check(files: &[AppFile<'_>], volumes: &[&str]) -> Vec<Problem> {
         .filter(|(_, file)| !file.has_fixed_path() || role(file.path).is_some())
         .filter_map(|(number, file)| Some((number, file, Neutral::of(file.text?, file.is_template))))
         .collect();
-    let mut app = App { problems, services: BTreeMap::new(), volumes: BTreeMap::new(), is_whole: true, is_sure: true };
+    let mut app = App {
+        problems,
+        services: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        misspelt: None,
+        is_whole: true,
+        is_sure: true,
+    };
     let texts: BTreeMap<usize, &str> = sources.iter().map(|(number, _, source)| (*number, &*source.text)).collect();
     for (number, file, source) in &sources {
         app.is_sure &= !source.has_control();
@@ -105,6 +112,8 @@ struct App {
     services: BTreeMap<String, Service>,
     /// Volumes of the files by name: the place, and whether it is external when that is known.
     volumes: BTreeMap<String, (Place, Option<bool>)>,
+    /// A key beside `services` that comes near to it.
+    misspelt: Option<(String, Place)>,
     /// Every file was read to its end.
     is_whole: bool,
     /// No placeholder decides which text there is.
@@ -171,6 +180,10 @@ impl App {
                 }
             }
         }
+        let near = yaml.entries(root).into_iter().flatten().find(|entry| nearest(&entry.key, ["services"]).is_some());
+        if let Some(entry) = near {
+            self.misspelt = Some((clip(&entry.key), Place { file: number, span: entry.key_span }));
+        }
         let volumes = yaml.find("/volumes").and_then(|volumes| yaml.entries(volumes));
         for entry in volumes.into_iter().flatten().filter(|entry| !entry.is_merge) {
             let external = yaml.below(entry.value, "/external").and_then(|external| yaml.text(external));
@@ -222,8 +235,14 @@ impl App {
         }
         if self.services.is_empty() {
             let message = "the compose application has no service";
-            let problem = Problem::new(codes::COMPOSE, Part::Files, message);
-            self.problems.push(problem.hint("name at least one service with its image below `services`"));
+            self.problems.push(match self.misspelt.take() {
+                Some((key, place)) => {
+                    let message = format!("{message}: `{key}` is not `services`");
+                    Problem::new(codes::COMPOSE, place.part(texts), message).hint("did you mean `services`?")
+                }
+                None => Problem::new(codes::COMPOSE, Part::Files, message)
+                    .hint("name at least one service with its image below `services`"),
+            });
         }
         for (name, service) in std::mem::take(&mut self.services) {
             if !service.has_image && self.problems.len() < MAX_PROBLEMS {

@@ -186,7 +186,7 @@ impl Yaml<'_> {
     /// Whether the value is absent or `null`.
     pub(super) fn is_null(&self, node: u32) -> bool {
         matches!(self.file.tree.node(node).kind, NodeKind::Scalar)
-            && self.file.scalars[node as usize].plain
+            && self.file.scalars[node as usize].is_plain()
             && matches!(&*self.file.scalars[node as usize].text, "" | "~" | "null" | "Null" | "NULL")
     }
 

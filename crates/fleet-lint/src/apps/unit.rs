@@ -5,6 +5,9 @@ use std::ops::Range;
 
 use super::content::Neutral;
 
+/// Said of the first such line alone: a missing section is one mistake.
+const BEFORE_SECTIONS: &str = "the line stands before the first `[Section]`";
+
 /// A unit file.
 #[derive(Debug, Default)]
 pub(super) struct Unit<'a> {
@@ -100,8 +103,8 @@ impl<'a> Unit<'a> {
             return false;
         }
         let Some(section) = self.sections.last_mut() else {
-            if !is_touched {
-                self.faults.push((span, "the line stands before the first `[Section]`"));
+            if !is_touched && !self.faults.iter().any(|(_, message)| *message == BEFORE_SECTIONS) {
+                self.faults.push((span, BEFORE_SECTIONS));
             }
             return false;
         };

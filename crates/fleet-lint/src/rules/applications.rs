@@ -5,13 +5,14 @@ mod volumes;
 
 use std::collections::HashMap;
 
+use base64::DecodeError;
 use fleet_model::{AppType, Application, CatalogItemRef, DeviceSpec};
-use fleet_render::{Template, check_owner};
+use fleet_render::{FUNCTIONS, Template, TemplateError, check_owner};
 
 use crate::apps::{clip, image_fault};
 use crate::codes::{self, Code};
 use crate::document::Document;
-use crate::finding::Finding;
+use crate::finding::{Finding, nearest};
 use files::relative_path;
 
 /// Longest name, key and value, in characters.
@@ -80,12 +81,58 @@ pub(super) fn image(
 }
 
 /// Checks the placeholders of a text; whether they are right.
-fn template(document: &Document<'_, '_>, pointer: &str, text: &str, findings: &mut Vec<Finding>) -> bool {
+pub(super) fn template(document: &Document<'_, '_>, pointer: &str, text: &str, findings: &mut Vec<Finding>) -> bool {
     let Err(error) = Template::parse(text) else { return true };
     let at = document.part_span(pointer, &error.span);
-    let hint = "for braces that are meant for another program write {{ \"{{\" }}";
+    let hint = template_hint(text, &error);
     findings.push(Finding::new(codes::BAD_TEMPLATE, at, error.message).at_pointer(pointer).hint(hint));
     false
+}
+
+/// What to write instead of a placeholder that is not valid.
+pub(super) fn template_hint(text: &str, error: &TemplateError) -> String {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '$');
+    let rest = text.get(error.span.start..).unwrap_or_default();
+    let word = &rest[..rest.find(|c| !is_part(c)).unwrap_or(rest.len())];
+    let meant = match word.strip_prefix('$').unwrap_or(word) {
+        path if path.starts_with('.') => path_meant(path),
+        path if path.starts_with("metadata.") => Some(format!(".{path}")),
+        function => nearest(function, FUNCTIONS.iter().copied()).map(str::to_owned),
+    };
+    match meant.filter(|meant| meant != word) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => "for braces that are meant for another program write {{ \"{{\" }}".to_owned(),
+    }
+}
+
+/// The path to which a path like `.metadata.label.site` comes near.
+fn path_meant(path: &str) -> Option<String> {
+    let mut parts = path.split('.').skip(1);
+    let first = parts.next()?;
+    if nearest(first, ["metadata"]).is_none() && first != "metadata" {
+        return None;
+    }
+    let second = parts.next()?;
+    let known = ["name", "labels"];
+    let second = known.into_iter().find(|known| *known == second).or_else(|| nearest(second, known))?;
+    match (second, parts.next()) {
+        ("name", None) => Some(".metadata.name".to_owned()),
+        ("labels", Some(key)) => Some(format!(".metadata.labels.{key}")),
+        _ => None,
+    }
+}
+
+/// What is wrong with a text that should be base64, for people.
+pub(super) fn base64_problem(error: &DecodeError) -> String {
+    match error {
+        DecodeError::InvalidByte(at, b'\n' | b'\r') => format!("it has a line break behind {at} characters"),
+        DecodeError::InvalidByte(at, byte) if byte.is_ascii_graphic() || *byte == b' ' => {
+            format!("character {} is `{}`", at + 1, char::from(*byte))
+        }
+        DecodeError::InvalidByte(at, _) => format!("character {} is none of base64", at + 1),
+        DecodeError::InvalidLength(_) | DecodeError::InvalidLastSymbol(..) => "its end is cut off".to_owned(),
+        DecodeError::InvalidPadding => "the `=` at its end do not fit its length".to_owned(),
+    }
 }
 
 struct Rules<'r, 't, 'a> {

@@ -10,9 +10,12 @@ use fleet_model::{
 };
 use fleet_render::{Template, check_device_path, check_owner, literal_prefix};
 
+use super::applications::{base64_problem, template, template_hint};
+use crate::apps::clip;
 use crate::codes::{self, Code};
 use crate::document::Document;
 use crate::finding::Finding;
+use crate::validate::valid_name;
 
 /// The largest content of one inline file, in bytes after decoding.
 const MAX_CONTENT_BYTES: usize = 1 << 20;
@@ -51,7 +54,8 @@ impl Rules<'_, '_, '_> {
     fn provider(&mut self, pointer: &str, provider: &ConfigProvider) {
         let name_pointer = format!("{pointer}/name");
         if let Err(error) = provider.name.parse::<ResourceName>() {
-            self.find(codes::BAD_PROVIDER_NAME, name_pointer.clone(), format!("the provider's {error}"));
+            self.find(codes::BAD_PROVIDER_NAME, name_pointer.clone(), format!("the provider's {error}")).hint =
+                valid_name(&provider.name).map(|name| format!("did you mean `{name}`?"));
         }
         let line = self.document.value_span(&name_pointer).line;
         if let Some(first) = self.names.insert(provider.name.clone(), line) {
@@ -90,6 +94,8 @@ impl Rules<'_, '_, '_> {
         if !self.is_template || !path.contains("{{") {
             if let Err(problem) = check_device_path(path) {
                 self.find(codes::BAD_DEVICE_PATH, pointer.to_owned(), problem.to_string());
+            } else {
+                self.placeholder_in_device(pointer, path);
             }
             return;
         }
@@ -119,8 +125,8 @@ impl Rules<'_, '_, '_> {
                 }
                 Err(error) => {
                     let hint = "use the standard alphabet with padding and no line breaks, as `base64 -w0` does";
-                    self.find(codes::BAD_BASE64, pointer, format!("the content is not base64: {error}")).hint =
-                        Some(hint.to_owned());
+                    let message = format!("the content is not base64: {}", base64_problem(&error));
+                    self.find(codes::BAD_BASE64, pointer, message).hint = Some(hint.to_owned());
                     return;
                 }
             },
@@ -132,27 +138,43 @@ impl Rules<'_, '_, '_> {
             return;
         }
         let Some(text) = text else { return };
-        if self.is_template {
+        if self.is_template && file.content_encoding == Some(ContentEncoding::Base64) {
+            // There is no place in the file for what was decoded.
+            if let Err(error) = Template::parse(text) {
+                let line = text[..error.span.start].bytes().filter(|b| *b == b'\n').count() + 1;
+                let message = format!("{} (line {line} of the decoded content)", error.message);
+                self.find(codes::BAD_TEMPLATE, pointer, message).hint = Some(template_hint(text, &error));
+            }
+        } else if self.is_template {
             self.template(&pointer, text);
-        } else if text.contains("{{ .metadata") || text.contains("{{.metadata") {
+        } else {
+            self.placeholder_in_device(&pointer, text);
+        }
+    }
+
+    fn placeholder_in_device(&mut self, pointer: &str, text: &str) {
+        if text.contains("{{ .metadata") || text.contains("{{.metadata") {
             let message = "placeholders are replaced in a fleet's template only; the device gets them as they are";
-            self.find(codes::PLACEHOLDER_IN_DEVICE, pointer, message.to_owned());
+            self.find(codes::PLACEHOLDER_IN_DEVICE, pointer.to_owned(), message.to_owned());
         }
     }
 
     fn template(&mut self, pointer: &str, text: &str) {
-        if let Err(error) = Template::parse(text) {
-            // Within decoded base64 there is no place to point at, and `part_span` falls back to the whole.
-            let at = self.document.part_span(pointer, &error.span);
-            let hint = "for braces that are meant for another program write {{ \"{{\" }}";
-            self.findings.push(Finding::new(codes::BAD_TEMPLATE, at, error.message).at_pointer(pointer).hint(hint));
-        }
+        template(self.document, pointer, text, self.findings);
     }
 
     fn repository_name(&mut self, pointer: &str, name: &str) {
         if name.contains("{{") {
             let message = "the repository's name cannot have placeholders";
             self.find(codes::TEMPLATED, format!("{pointer}/repository"), message.to_owned());
+        } else if name != SELF_REPOSITORY
+            && !name.is_empty()
+            && let Err(error) = name.parse::<ResourceName>()
+        {
+            let hint = repository_hint(name).map(str::to_owned);
+            let hint = hint.or_else(|| valid_name(name).map(|name| format!("did you mean `{name}`?")));
+            self.find(codes::BAD_NAME, format!("{pointer}/repository"), format!("the Repository's {error}")).hint =
+                hint;
         }
     }
 
@@ -213,7 +235,13 @@ impl Rules<'_, '_, '_> {
                     self.find(codes::TEMPLATED, revision_pointer, message.to_owned());
                 }
             }
-            (false, Some(_)) => {}
+            (false, Some(revision)) => {
+                if let Some(problem) = revision_problem(revision) {
+                    let message = format!("`targetRevision`: {:?} {problem}", clip(revision));
+                    self.find(codes::SCHEMA, revision_pointer, message).hint =
+                        Some("name a branch, tag or commit".to_owned());
+                }
+            }
         }
         self.repository_path(format!("{pointer}/path"), &git_ref.path, git_ref.repository == SELF_REPOSITORY);
     }
@@ -233,6 +261,27 @@ impl Rules<'_, '_, '_> {
         };
         self.find(codes::BAD_REPOSITORY_PATH, pointer, problem);
     }
+}
+
+/// Why Git has no branch, tag or commit of this name, if it cannot.
+pub(super) fn revision_problem(revision: &str) -> Option<&'static str> {
+    let is_odd = |c: char| c.is_whitespace() || c.is_control() || "~^:?*[\\".contains(c);
+    if revision.contains(is_odd) {
+        return Some("has a character that names of branches, tags and commits cannot have");
+    }
+    let parts = || revision.split('/');
+    let is_odd = revision.contains("..")
+        || revision.contains("@{")
+        || revision.starts_with('-')
+        || revision.ends_with('.')
+        || parts().any(|part| part.is_empty() || part.starts_with('.') || part.ends_with(".lock"));
+    is_odd.then_some("is not the name of a branch, tag or commit")
+}
+
+/// What to write instead of a name that is none.
+pub(super) fn repository_hint(name: &str) -> Option<&'static str> {
+    (name.contains("://") || name.starts_with("git@"))
+        .then_some("define a manifest of kind Repository with this URL, and give its name here")
 }
 
 /// Whether the text is one DNS label.

@@ -192,7 +192,8 @@ impl Rules<'_, '_, '_> {
         for pair in sorted.windows(2) {
             let [(_, lower), (at, higher)] = pair else { continue };
             let (Some(low), Some(high)) = (lower.percentage.as_f64(), higher.percentage.as_f64()) else { continue };
-            if lower.severity != higher.severity && low >= high {
+            let is_percentage = |number: f64| (0.0..=100.0).contains(&number);
+            if lower.severity != higher.severity && low >= high && is_percentage(low) && is_percentage(high) {
                 let message = format!(
                     "the {:?} rule begins at {} %, which is not above the {} % of {:?}",
                     higher.severity, higher.percentage, lower.percentage, lower.severity

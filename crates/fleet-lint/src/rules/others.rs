@@ -7,10 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fleet_model::{BaseImage, HttpConfig, Repository, RepositorySpec, ResourceName, ResourceSync, SshConfig};
 
+use super::config::{repository_hint, revision_problem};
 use super::refused::scp_like;
+use crate::apps::clip;
 use crate::codes::{self, Code};
 use crate::document::Document;
 use crate::finding::Finding;
+use crate::validate::valid_name;
 
 struct Rules<'r, 't, 'a> {
     document: &'r Document<'t, 'a>,
@@ -78,6 +81,10 @@ impl Rules<'_, '_, '_> {
             match scp_like(url).filter(|_| may_be_scp) {
                 Some((_, "")) => {
                     self.find(codes::BAD_URL, pointer, "the URL names no repository");
+                }
+                Some((scheme, path)) if schemes.contains(&scheme) && path.starts_with('/') => {
+                    self.find(codes::BAD_URL, pointer, "the URL has no host").hint =
+                        Some(format!("write two slashes: {scheme}://{}", path.trim_start_matches('/')));
                 }
                 Some(_) => {}
                 None => {
@@ -209,9 +216,16 @@ pub(crate) fn resource_sync(document: &Document<'_, '_>, sync: &ResourceSync, fi
     }
     if let Err(error) = sync.spec.repository.parse::<ResourceName>() {
         let at = document.value_span("/spec/repository");
-        findings.push(
-            Finding::new(codes::BAD_NAME, at, format!("the repository's {error}")).at_pointer("/spec/repository"),
-        );
+        let hint = repository_hint(&sync.spec.repository).map(str::to_owned);
+        let hint = hint.or_else(|| valid_name(&sync.spec.repository).map(|name| format!("did you mean `{name}`?")));
+        let finding = Finding::new(codes::BAD_NAME, at, format!("the repository's {error}"));
+        findings.push(finding.at_pointer("/spec/repository").maybe_hint(hint));
+    }
+    if let Some(problem) = revision_problem(&sync.spec.target_revision) {
+        let at = document.value_span("/spec/targetRevision");
+        let message = format!("`targetRevision`: {:?} {problem}", clip(&sync.spec.target_revision));
+        let finding = Finding::new(codes::SCHEMA, at, message).at_pointer("/spec/targetRevision");
+        findings.push(finding.hint("name a branch, tag or commit"));
     }
 }
 

@@ -85,12 +85,7 @@ impl Rules<'_, '_, '_> {
                 Some("leave the selector out for all devices of the fleet".to_owned());
         }
         // `matchLabels` are looked at with all other labels.
-        for (at, expression) in selector.match_expressions.iter().flatten().enumerate() {
-            let one = LabelSelector { match_labels: None, match_expressions: Some(vec![expression.clone()]) };
-            if let Err(error) = one.validate() {
-                self.find(codes::BAD_SELECTOR, format!("{pointer}/matchExpressions/{at}"), error.to_string());
-            }
-        }
+        super::expressions(self.document, pointer, selector, self.findings);
     }
 
     fn budget(&mut self, pointer: &str, budget: &DisruptionBudget) {

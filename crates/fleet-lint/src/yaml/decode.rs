@@ -122,7 +122,7 @@ impl Seed<'_, '_> {
     fn plain(self) -> Option<Plain> {
         let scalar = &self.file.scalars[self.node as usize];
         let is_scalar = matches!(self.file.tree.node(self.node).kind, NodeKind::Scalar);
-        (is_scalar && scalar.plain).then(|| resolve(&scalar.text))
+        (is_scalar && scalar.is_plain()).then(|| resolve(&scalar.text))
     }
 
     fn int<E: Error>(self, number: i128, value: Number) -> Result<Value, E> {
@@ -185,9 +185,9 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
             return Ok(Value::Number(octal.into()));
         }
         let is_scalar = matches!(self.file.tree.node(self.node).kind, NodeKind::Scalar);
-        let is_text = is_scalar && (!scalar.plain || resolve(&scalar.text) == Plain::Text);
+        let is_text = is_scalar && (!scalar.is_plain() || resolve(&scalar.text) == Plain::Text);
         // A zero before digits makes text of a plain number for one reader; the finding is made elsewhere.
-        let leading_zero = scalar.plain && matches!(resolve(&scalar.text), Plain::Int(_));
+        let leading_zero = scalar.is_plain() && matches!(resolve(&scalar.text), Plain::Int(_));
         if scalar.text == value && is_scalar && (is_text || leading_zero) {
             Ok(Value::String(value.to_owned()))
         } else {

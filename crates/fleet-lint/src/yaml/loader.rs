@@ -2,15 +2,16 @@
 //! scalars, aliases that lead nowhere, and documents without bounds.
 
 mod notation;
+mod syntax;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span as RawSpan};
 
-use super::place::{clip, place, scalar_span};
+use super::place::{clip, dash_before, place, scalar_span};
 use super::scalar::{Plain, ambiguity, resolve};
-use super::tree::{Entry, Node, NodeKind, ScalarText, Tree};
+use super::tree::{Entry, Node, NodeKind, ScalarText, Style, Tree};
 use super::{MAX_DEPTH, MAX_DOCUMENTS, MAX_NODES, MAX_TEXT_BYTES};
 use crate::codes;
 use crate::finding::{Finding, Span};
@@ -136,7 +137,10 @@ impl<'a> Loader<'a> {
                 if tag.is_some() {
                     self.tag(span);
                 }
-                let span_here = scalar_span(span, style, text);
+                let mut span_here = scalar_span(span, style, text);
+                if span.start.index() == span.end.index() && matches!(self.stack.last(), Some(Frame::Sequence { .. })) {
+                    span_here = dash_before(span, text).unwrap_or(span_here);
+                }
                 return self.scalar(value, style, anchor, span, span_here);
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -148,6 +152,12 @@ impl<'a> Loader<'a> {
             Event::MappingStart(_, anchor, tag) => {
                 if tag.is_some() {
                     self.tag(span);
+                }
+                if self.expects_key() && is_placeholder(span, text) {
+                    let message = "two braces begin a mapping in a mapping, not a placeholder";
+                    let hint = "quote a value that begins with a placeholder: \"{{ … }}\"";
+                    self.fatal(Finding::new(codes::KEY_NOT_TEXT, place(span), message).hint(hint));
+                    return false;
                 }
                 return self.open(place(span), |node| Frame::Mapping { node, anchor, entries: Vec::new(), key: None });
             }
@@ -165,7 +175,8 @@ impl<'a> Loader<'a> {
             }
             Event::UnresolvedAlias(name) => {
                 let message = format!("the alias `*{name}` refers to an anchor that is not defined before it");
-                self.fatal(Finding::new(codes::ALIAS, place(span), message));
+                let hint = format!("quote it if it is text: \"*{name}\"");
+                self.fatal(Finding::new(codes::ALIAS, place(span), message).hint(hint));
                 return self.value(None, place(span));
             }
             _ => {}
@@ -230,8 +241,12 @@ impl<'a> Loader<'a> {
         let octal = if plain { self.check_plain(&value, key.as_deref(), span) } else { None };
         let text = ScalarText {
             text: value,
-            plain,
-            literal: style == ScalarStyle::Literal,
+            style: match style {
+                ScalarStyle::Plain => Style::Plain,
+                ScalarStyle::SingleQuoted => Style::Single,
+                ScalarStyle::DoubleQuoted => Style::Double,
+                ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
+            },
             octal,
             start_byte: raw.start.byte_offset().unwrap_or(0),
             end_byte: raw.end.byte_offset().unwrap_or(0),
@@ -251,7 +266,8 @@ impl<'a> Loader<'a> {
     fn key(&mut self, text: Cow<'a, str>, plain: bool, anchor: usize, span: Span) -> bool {
         if anchor != 0 {
             // An anchored key is a value that aliases may repeat.
-            let scalar = ScalarText { text: text.clone(), plain, ..ScalarText::default() };
+            let style = if plain { Style::Plain } else { Style::Double };
+            let scalar = ScalarText { text: text.clone(), style, ..ScalarText::default() };
             let size = Size::scalar(scalar.text.len());
             let node = self.push(span, NodeKind::Scalar, scalar, size);
             self.anchors.insert(anchor, node);
@@ -364,6 +380,11 @@ impl<'a> Loader<'a> {
         }
         true
     }
+}
+
+/// Whether the brace is the second of two.
+fn is_placeholder(span: &RawSpan, text: &str) -> bool {
+    span.start.byte_offset().is_some_and(|byte| text[..byte].ends_with('{') && text[byte..].starts_with('{'))
 }
 
 fn too_deep(span: Span) -> Finding {

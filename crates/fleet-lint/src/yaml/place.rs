@@ -11,6 +11,15 @@ pub(super) fn tab_in_indentation(text: &str, byte: usize) -> Option<u32> {
     indentation.enumerate().find(|(_, b)| *b == b'\t').map(|(at, _)| narrow(at + 1))
 }
 
+/// The dash of an item that has no value.
+pub(super) fn dash_before(span: &RawSpan, text: &str) -> Option<Span> {
+    let line = text.get(..span.start.byte_offset()?)?.rsplit('\n').next()?;
+    let dash = line.trim_end_matches([' ', '\t']);
+    let here = place(span);
+    let column = narrow(dash.strip_suffix('-')?.chars().count()).saturating_add(1);
+    Some(Span::at(here.line, column))
+}
+
 /// At most 60 characters of `text`.
 pub(super) fn clip(text: &str) -> String {
     let mut short: String = text.chars().take(60).collect();

@@ -33,14 +33,29 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ScalarText<'a> {
     pub(crate) text: Cow<'a, str>,
-    /// Not quoted and not a block.
-    pub(crate) plain: bool,
-    /// A block whose lines are taken as they are.
-    pub(crate) literal: bool,
+    pub(crate) style: Style,
     /// The file mode that the scalar stands for, when it is one with leading zeros.
     pub(crate) octal: Option<u32>,
     pub(crate) start_byte: usize,
     pub(crate) end_byte: usize,
+}
+
+impl ScalarText<'_> {
+    /// Not quoted and not a block.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.style == Style::Plain
+    }
+}
+
+/// How a scalar is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Style {
+    Plain,
+    Single,
+    Double,
+    /// Lines of its own, behind `|` or `>`.
+    #[default]
+    Block,
 }
 
 /// The places of all values of a file.

@@ -35,7 +35,7 @@ pub(crate) const FLEET_CHANGES: &[Change] = &[
     ("tab", ("  name: kiosks", "\tname: kiosks"), &[("SB0102", 4, 1)]),
     ("bad indent", ("  labels:", "   labels:"), &[("SB0101", 5, 10)]),
     ("unclosed quote", ("name: kiosks", "name: \"kiosks"), &[("SB0101", 4, 9)]),
-    ("unclosed bracket", ("role: kiosk", "role: [kiosk"), &[("SB0101", 11, 11)]),
+    ("unclosed bracket", ("role: kiosk", "role: [kiosk"), &[("SB0101", 10, 13)]),
     ("duplicate key", ("  labels:\n", "  name: other\n  labels:\n"), &[("SB0103", 5, 3)]),
     ("duplicate key below", ("      role: kiosk\n", "      role: kiosk\n      role: x\n"), &[("SB0103", 11, 7)]),
     ("custom tag", ("team: retail", "team: !secret retail"), &[("SB0104", 6, 11)]),
@@ -84,7 +84,7 @@ pub(crate) const FLEET_CHANGES: &[Change] = &[
     (
         "unknown field in a reference",
         ("            path: config/kiosk", "            paths: config/kiosk"),
-        &[("SB0302", 16, 13), ("SB0301", 17, 13)],
+        &[("SB0301", 17, 13)],
     ),
     (
         "missing path",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use fleet_lint::{CONFIG_FILE, LintConfig, MAX_FILE_BYTES};
+use fleet_lint::{CONFIG_FILE, LintConfig, MAX_FILE_BYTES, codes};
 use fleet_model::Diagnostic;
 
 use super::report::{Finding, Report, Suppressed};
@@ -191,6 +191,12 @@ impl Input {
         let mut found = fleet_lint::check_tree(&self.tree.files, self.tree.all_paths.as_ref(), &config);
         if self.tree.all_paths.is_some() {
             let unusable = state::unusable_files(&self.tree, &found);
+            // A file that cannot lie on a device is told where it is named; the document as a whole says no more.
+            let is_told = |one: &Diagnostic| {
+                one.code == codes::NOT_RENDERABLE.code
+                    && found.diagnostics.iter().any(|d| d.code == codes::BAD_CONTENT_PATH.code && d.file == one.file)
+            };
+            let unusable: Vec<Diagnostic> = unusable.into_iter().filter(|one| !is_told(one)).collect();
             found.diagnostics.extend(unusable);
         }
         let mut sources = BTreeMap::new();

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use fleet_model::{Application, ApplicationFile, ContentEncoding};
 use fleet_render::{Template, placeholders};
 
-use super::{Rules, template};
+use super::{Rules, base64_problem, template, template_hint};
 use crate::apps::{self, AppFile, Part, Problem, clip};
 use crate::codes;
 use crate::finding::Finding;
@@ -24,7 +24,9 @@ const MAX_PATH: usize = 4096;
 
 impl Rules<'_, '_, '_> {
     pub(super) fn files(&mut self, pointer: &str, application: &Application, files: &[ApplicationFile]) {
+        let said = self.findings.len();
         self.paths(pointer, files);
+        let bad: Vec<String> = self.findings[said..].iter().map(|finding| finding.pointer.clone()).collect();
         if self.bytes > MAX_ALL_BYTES {
             return;
         }
@@ -74,7 +76,11 @@ impl Rules<'_, '_, '_> {
             Application::Vm(_) => apps::vm::check(&texts, application.name()),
             Application::Container(_) | Application::Helm(_) => Vec::new(),
         };
-        let is_known = |problem: &Problem| matches!(problem.part, Part::Text(file, _) if unreadable[file]);
+        let is_known = |problem: &Problem| match problem.part {
+            Part::Text(file, _) => unreadable[file],
+            Part::Path(file) => !bad.is_empty() && bad.contains(&format!("{pointer}/inline/{file}/path")),
+            Part::Files | Part::Volume(_) => false,
+        };
         for problem in problems.into_iter().filter(|problem| !is_known(problem)) {
             self.inside(pointer, files, &contents, problem);
         }
@@ -158,8 +164,8 @@ impl Rules<'_, '_, '_> {
                 Ok(raw) => (raw.len(), String::from_utf8(raw).ok().map(Cow::Owned)),
                 Err(error) => {
                     let hint = "use the standard alphabet with padding and no line breaks, as `base64 -w0` does";
-                    self.find(codes::BAD_BASE64, pointer, format!("the content is not base64: {error}")).hint =
-                        Some(hint.to_owned());
+                    let message = format!("the content is not base64: {}", base64_problem(&error));
+                    self.find(codes::BAD_BASE64, pointer, message).hint = Some(hint.to_owned());
                     return None;
                 }
             }
@@ -175,7 +181,7 @@ impl Rules<'_, '_, '_> {
             if self.is_template && is_encoded {
                 if let Err(error) = Template::parse(text) {
                     let message = format!("{} (in the decoded content)", error.message);
-                    self.find(codes::BAD_TEMPLATE, pointer, message);
+                    self.find(codes::BAD_TEMPLATE, pointer, message).hint = Some(template_hint(text, &error));
                     return None;
                 }
             } else if self.is_template {

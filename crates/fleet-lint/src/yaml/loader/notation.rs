@@ -9,7 +9,8 @@ use granit_parser::{ErrorKind, ScanError};
 use super::super::place::{clip, narrow, tab_in_indentation};
 use super::super::scalar::{Plain, ambiguity, octal_mode, resolve};
 use super::super::tree::{Entry, NodeKind};
-use super::{Loader, too_deep};
+use super::syntax::{advice, tab_behind};
+use super::{Frame, Loader, too_deep};
 use crate::codes;
 use crate::finding::{Finding, Span};
 
@@ -124,15 +125,43 @@ impl Loader<'_> {
         };
         if let (codes::TAB, Some(column)) = (code, tab) {
             at = Span::at(at.line, column);
+        } else if code == codes::TAB
+            && let Some(behind) = marker.byte_offset().and_then(|byte| tab_behind(text, byte))
+        {
+            at = behind;
         }
-        let finding = Finding::new(code, at, message);
-        self.fatal(match code {
-            codes::TAB => finding.hint("indent with spaces"),
-            codes::SYNTAX if finding.message.contains("anchor or alias") => {
-                finding.hint("quote a value that begins with `*` or `&`")
+        let mut hint = (code == codes::TAB).then(|| "indent with spaces".to_owned());
+        if code == codes::SYNTAX {
+            let brackets = self.open_brackets(text);
+            let better = advice(error.kind(), text, marker.byte_offset().unwrap_or(0), &brackets);
+            (at, hint) = (better.at.unwrap_or(at), better.hint);
+            message = better.message.unwrap_or(message);
+            // An alias that is none, and what follows it: `*/5 * * * *`.
+            if let Some(alias) =
+                self.file.findings.pop_if(|last| last.code == codes::ALIAS && last.span.line == at.line)
+            {
+                at = alias.span;
+                hint = Some("quote a value that begins with `*` or `&`".to_owned());
             }
-            _ => finding,
+        }
+        let finding = Finding::new(code, at, message).maybe_hint(hint);
+        self.fatal(finding);
+    }
+
+    /// Where the flow collections begin that are open.
+    fn open_brackets(&self, text: &str) -> Vec<Span> {
+        let starts = self.stack.iter().map(|frame| match frame {
+            Frame::Sequence { node, .. } | Frame::Mapping { node, .. } => self.file.tree.node(*node).span,
         });
+        let (mut number, mut lines) = (1, text.split('\n'));
+        let mut line = lines.next().unwrap_or_default();
+        let is_bracket = |start: &Span| {
+            while number < start.line {
+                (number, line) = (number + 1, lines.next().unwrap_or_default());
+            }
+            matches!(line.chars().nth(start.column.saturating_sub(1) as usize), Some('[' | '{'))
+        };
+        starts.filter(is_bracket).collect()
     }
 }
 
