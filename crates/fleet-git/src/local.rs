@@ -13,6 +13,7 @@ use gix::bstr::ByteSlice as _;
 use crate::error::{GitError, GitErrorKind};
 use crate::object_id::ObjectId;
 use crate::wire::{History, TreeEntry};
+use crate::worker::activity::Activity;
 use crate::worker::ancestry::gix_id;
 use crate::worker::{blobs, classify, history, tree};
 
@@ -181,7 +182,7 @@ impl LocalRepository {
         for commit in base.into_iter().chain([tip]) {
             self.resolve(commit.as_str())?;
         }
-        history::history(&self.repo, base, tip, max).map_err(|error| {
+        history::history(&self.repo, base, tip, max, &Activity::default()).map_err(|error| {
             if error.kind == GitErrorKind::Corrupt && self.is_shallow() {
                 let message = format!("{}: {}; {UNSHALLOW}", self.shown, error.message);
                 return GitError::new(GitErrorKind::RefMissing, message);

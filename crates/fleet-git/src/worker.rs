@@ -3,7 +3,7 @@
 //! Nothing here is async. A worker may block for ever, run out of memory or die by a signal; the pool on the other side of
 //! the pipe expects that. Standard output carries frames only; standard error carries last words.
 
-mod activity;
+pub(crate) mod activity;
 pub(crate) mod ancestry;
 pub(crate) mod blobs;
 pub(crate) mod classify;
@@ -132,7 +132,7 @@ fn perform(request: Request, output: &Output) -> Result<Answer, GitError> {
         Op::Merge { mirror, ours, theirs } => Activity::watched(output, |activity| {
             // It writes: no fetch may clean up meanwhile.
             let _guard = mirror::Guard::take(&mirror, timeouts.no_progress, activity)?;
-            mirror::read(&mirror, |repo| merge::merge(repo, &ours, &theirs)).map(Answer::Merged)
+            mirror::read(&mirror, |repo| merge::merge(repo, &ours, &theirs, activity)).map(Answer::Merged)
         }),
         Op::LostCommits { mirror, from, to, max } => Activity::watched(output, |activity| {
             mirror::read(&mirror, |repo| ancestry::lost(repo, &from, &to, max, activity))

@@ -64,8 +64,8 @@ pub use fleets::{
     record_dependency, replace_fleets, source_dependencies, source_has_problems,
 };
 pub use holds::{
-    HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, clear_hold_unless_rejected, decide_hold, is_held_elsewhere, lock_hold,
-    record_hold,
+    HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, clear_hold_unless_rejected, decide_hold,
+    is_held_elsewhere, lock_hold, record_hold,
 };
 pub use http_files::{HttpFile, forget_http_files, http_file, record_http_file};
 pub use input_values::{InputValueRow, input_values, settle_input_values, want_input_values};
@@ -83,7 +83,8 @@ pub use manifests::{
 pub use notify::{Channel, Listener};
 pub use object_owners::{ObjectOwner, owned_by_absent};
 pub use outbox::{
-    MAX_WAITING, Message, NewMessage, OpenRollout, ROLLOUT_CONTEXT, drop_untold, due_messages, message_done, message_failed, open_rollouts, outbox_backlog, pending_messages, put_message, tidy_outbox, told_by_others,
+    MAX_WAITING, Message, NewMessage, OpenRollout, ROLLOUT_CONTEXT, drop_untold, due_messages, message_done,
+    message_failed, open_rollouts, outbox_backlog, pending_messages, put_message, tidy_outbox, told_by_others,
 };
 pub use plans::{KEEP_PLANS, PlanRow, record_plan};
 pub use progress::{
@@ -97,7 +98,9 @@ pub use source_hints::{SourcePlace, announce_hints, last_hint, replace_taken, so
 pub use source_pins::{SourcePins, record_pins, source_pins};
 pub use sources::{
     ORIGIN_CONFIG, Observation, SourceDefinition, SourcePosition, SourceRow, Verdict, applied_commit,
-    forget_positions_except, judged_trust, last_position, list_sources, lock_source, orphaned_sources, put_source, record_applied, record_commit, record_judged_trust, record_observation, record_polls, record_verified, remove_source, source_defines_anything, source_origin, sources_above, unsettled_sources,
+    forget_positions_except, judged_trust, last_position, list_sources, lock_source, orphaned_sources, put_source,
+    record_applied, record_commit, record_judged_trust, record_observation, record_polls, record_verified,
+    remove_source, source_defines_anything, source_origin, sources_above, unsettled_sources,
 };
 pub use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 pub use store::{ConnectOptions, Store};

@@ -7,7 +7,12 @@ use std::time::Duration;
 
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind, OrgId};
 use fleet_store::{
-    Channel, Lease, ManifestPlace, NewEvent, ObjectOwner, PgConnection, PlanRow, SourceDefinition, Store, StoreError, Ts, Verdict, clear_hold, count_tombstones, insert_blobs, insert_revision, insert_tree, known_blobs, known_revisions, list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty, mark_leaving, orphaned_sources, owned_by_absent, put_source, record_applied, record_commit, record_event, record_judged_trust, record_plan, record_verified, remove_source, replace_fleets, replace_manifests, replace_taken, settle_input_values, source_origin, source_suspension, stored_manifests, unsettled_sources,
+    Channel, Lease, ManifestPlace, NewEvent, ObjectOwner, PgConnection, PlanRow, SourceDefinition, Store, StoreError,
+    Ts, Verdict, clear_hold, count_tombstones, insert_blobs, insert_revision, insert_tree, known_blobs,
+    known_revisions, list_fleets, lock_device_changes, lock_source, manifests_elsewhere, mark_all_devices_dirty,
+    mark_leaving, orphaned_sources, owned_by_absent, put_source, record_applied, record_commit, record_event,
+    record_judged_trust, record_plan, record_verified, remove_source, replace_fleets, replace_manifests, replace_taken,
+    settle_input_values, source_origin, source_suspension, stored_manifests, unsettled_sources,
 };
 use jiff::Timestamp;
 use serde_json::json;

@@ -7,8 +7,7 @@ use fleet_render::plan::{Plan, Radius};
 use fleet_store::{
     FleetRow, HoldDecision, HoldRow, ManifestStates, NewEvent, NewHold, Observation, PgConnection, StoreError, Ts,
     enrolled_devices, lock_hold, record_event, record_hold, record_observation, record_verified, source_origin,
-    stored_manifests,
-    unsettled_sources,
+    stored_manifests, unsettled_sources,
 };
 use serde_json::json;
 use tracing::warn;

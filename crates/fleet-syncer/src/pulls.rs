@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fleet_forge::{ForgeError, ForgeErrorKind, Pull, StatusState, comment_mark};
 use fleet_git::GitError;
 use fleet_lint::{codes, has_errors};
-use fleet_model::{CommitId, Diagnostic, Digest, Kind};
+use fleet_model::{CommitId, Diagnostic, Kind};
 use fleet_render::plan::Plan;
 use fleet_runtime::{CancellationToken, ErrorChain};
 use fleet_store::{
@@ -221,7 +221,6 @@ async fn preview(
     applied: &CommitId,
 ) -> Result<Preview, PullError> {
     let git = &shared.git;
-    let source_mirror = shared.mirrors.of(&definition.url, &definition.revision, definition.credential.as_deref());
     let pulls_mirror = shared.mirrors.of_pulls(definition, &config.forge.settings().url_prefix);
     let _in_use = pulls_mirror.in_use();
     let path = pulls_mirror.path();

@@ -9,8 +9,8 @@ use fleet_lint::{TreeReport, codes, has_errors};
 use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind};
 use fleet_runtime::Clock;
 use fleet_store::{
-    Lease, NewEvent, Observation, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict, clear_hold_unless_rejected,
-    record_commit, record_event, record_observation,
+    Lease, NewEvent, Observation, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict,
+    clear_hold_unless_rejected, record_commit, record_event, record_observation,
 };
 use jiff::Timestamp;
 use serde_json::json;

@@ -16,7 +16,7 @@ type Counter = gix::progress::AtomicStep;
 
 /// A counter of work and, shared with all its relatives, the list of all counters. Cloning makes a new counter.
 #[derive(Debug, Default)]
-pub(super) struct Activity {
+pub(crate) struct Activity {
     counter: StepShared,
     all: Arc<Mutex<Vec<Weak<Counter>>>>,
 }

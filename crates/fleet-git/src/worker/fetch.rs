@@ -100,7 +100,7 @@ fn fetch_here(path: &Path, wanted: &Wanted<'_>, activity: &Activity) -> Result<F
     // Afterwards: a host that is slow to refuse them must not keep the mirror away.
     if let (Ok(Found::Usable(repo)), false) = (mirror::find(path), wanted.known.others.is_empty()) {
         let id = gix_id(&outcome.commit)?;
-        for other in repack::apart(&repo, id, wanted) {
+        for other in repack::apart(&repo, id, wanted, activity) {
             repack::bring_back(&repo, other, wanted, activity);
         }
     }
@@ -158,7 +158,7 @@ fn fetch_into(
     let forced = is_forced(repo, wanted.known.base, id, activity).map_err(Failure::Mirror)?;
     if let Some(base) = wanted.known.base.filter(|_| forced) {
         repack::keep(repo, base).map_err(Failure::Mirror)?;
-        for other in repack::apart(repo, id, wanted) {
+        for other in repack::apart(repo, id, wanted, activity) {
             repack::keep(repo, other).map_err(Failure::Mirror)?;
         }
     }

@@ -9,6 +9,7 @@ use gix::bstr::ByteSlice as _;
 use gix::merge::blob::builtin_driver::text::Labels;
 use gix::merge::tree::TreatAsUnresolved;
 
+use super::activity::Activity;
 use super::ancestry::{gix_id, history};
 use super::classify;
 use crate::error::{GitError, GitErrorKind};
@@ -23,19 +24,24 @@ const NOBODY: &str = "a merge that is only looked at";
 ///
 /// # Errors
 /// `RefMissing` when the mirror lacks one of the two; `Other` when they have nothing in common.
-pub(super) fn merge(repo: &Repository, ours: &CommitId, theirs: &CommitId) -> Result<Merge, GitError> {
+pub(super) fn merge(
+    repo: &Repository,
+    ours: &CommitId,
+    theirs: &CommitId,
+    activity: &Activity,
+) -> Result<Merge, GitError> {
     let (our_id, their_id) = (gix_id(ours)?, gix_id(theirs)?);
     if let Some((missing, _)) = [(ours, our_id), (theirs, their_id)].into_iter().find(|(_, id)| !repo.has_object(*id)) {
         let message = format!("commit {missing} is not in the mirror; fetch it first");
         return Err(GitError::new(GitErrorKind::RefMissing, message));
     }
-    let known: HashSet<gix::ObjectId> = history(repo, their_id)?.collect::<Result<_, _>>()?;
+    let known: HashSet<gix::ObjectId> = history(repo, their_id, activity)?.collect::<Result<_, _>>()?;
     if known.contains(&our_id) {
         return Ok(Merge { behind: 0, merged: Merged::Commit(theirs.clone()) });
     }
     let mut behind = 0;
     let mut is_related = false;
-    for id in history(repo, our_id)? {
+    for id in history(repo, our_id, activity)? {
         if known.contains(&id?) { is_related = true } else { behind += 1 }
     }
     if !is_related {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use fleet_forge::{ForgeError, ForgeErrorKind, Status, StatusState};
 use fleet_runtime::{Backoff, CancellationToken, ErrorChain, Pace};
 use fleet_store::{
-    Lease, Message, SourcePlace, StoreError, Ts, drop_untold, due_messages, message_done, message_failed, outbox_backlog, source_places, tidy_outbox, told_by_others,
+    Lease, Message, SourcePlace, StoreError, Ts, drop_untold, due_messages, message_done, message_failed,
+    outbox_backlog, source_places, tidy_outbox, told_by_others,
 };
 use tracing::{debug, info, warn};
 

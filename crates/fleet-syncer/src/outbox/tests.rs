@@ -8,7 +8,9 @@ use fleet_git::{Limits, WorkerCommand, WorkerPool};
 use fleet_model::{CommitId, Diagnostic, OrgId, Severity};
 use fleet_runtime::{Clock as _, SystemClock};
 use fleet_store::{
-    ConnectOptions, Lease, LeaseName, LeaseSession, MAX_WAITING, Message, NewMessage, RolloutProgress, SourceDefinition, Store, Ts, due_messages, message_done, open_rollouts, outbox_backlog, put_message, put_source, record_applied, tidy_outbox,
+    ConnectOptions, Lease, LeaseName, LeaseSession, MAX_WAITING, Message, NewMessage, RolloutProgress,
+    SourceDefinition, Store, Ts, due_messages, message_done, open_rollouts, outbox_backlog, put_message, put_source,
+    record_applied, tidy_outbox,
 };
 use fleet_test::TestDatabase;
 use fleet_test::forge_host::{Failure, Flavor, ForgeHost};

@@ -600,7 +600,7 @@ async fn contents_of_commits_that_are_refused_do_not_pile_up() {
         ];
         let files: Files = files.into_iter().map(|(path, content)| (path.to_owned(), content)).collect();
         let commit = format!("{n:040x}").parse().unwrap();
-        let built = world.try_desired("main", &commit, &files, false, &mut contents).await;
+        let built = world.try_desired("main", &commit, &files, false, None, &mut contents).await;
         assert!(matches!(built, Err(desired::BuildError::Refused(_))), "{built:?}");
         assert_eq!(contents.len(), 3, "what this commit uses, after {n} of them");
     }

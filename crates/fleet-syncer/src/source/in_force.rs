@@ -10,7 +10,7 @@ use super::trusted::tell_verified;
 use super::{RunError, Source};
 use crate::conditions;
 use crate::snapshot::Mirror;
-use crate::trust;
+use crate::trust::{self, Violation};
 
 impl Source {
     /// Judges the commit in force again when the rules are not those that it was judged by. It stays in force, whatever they
@@ -45,7 +45,9 @@ impl Source {
             mirror.fetch(&shared.git, Some(commit), mirror.poll(self.woken)).await?;
             // It stands alone, as a source's first commit does.
             let range = trust::judge(Mirror { git: &shared.git, path: mirror.path() }, None, commit, asked).await?;
-            match range.violations(range.commits.len(), &[]).first() {
+            let found: Vec<Violation> =
+                range.violations(range.commits().len(), &[]).into_iter().map(Violation::from).collect();
+            match found.first() {
                 None => tell_verified(&mut self.conditions, commit, &range, &now),
                 Some(first) => {
                     let told = format!("commit {} {}: {}", commit.short(), conditions::STAYS, first.sentence);

@@ -111,7 +111,7 @@ impl Source {
         let asked = rules.trust().to_vec();
         transaction.commit().await.map_err(StoreError::from)?;
         let now = shared.clock.now_rfc3339();
-        let rules = trust::digest(&asked);
+        let digest = trust::digest(&asked);
         if base == Some(tip) {
             // Nothing is new but, perhaps, the rules.
             self.judge_in_force(tip).await?;
@@ -123,7 +123,7 @@ impl Source {
             };
             conditions::verified(&mut self.conditions, "NoTrustRules", message, &now);
             self.note_verified(tip).await?;
-            self.note_judged(rules).await?;
+            self.note_judged(digest).await?;
             return Ok(None);
         }
         let mirror = std::sync::Arc::clone(&self.mirror);
@@ -150,7 +150,7 @@ impl Source {
                 conditions::not_verified(&mut self.conditions, first.reason, &told, &now);
             }
         }
-        self.note_judged(rules).await?;
+        self.note_judged(digest).await?;
         Ok(Some(range))
     }
 

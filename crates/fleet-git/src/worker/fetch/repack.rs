@@ -37,10 +37,15 @@ const MAX_COPIED: usize = 20_000;
 const MAX_OTHERS: usize = 16;
 
 /// The commits of others that the history of `commit` does not hold.
-pub(super) fn apart<'a>(repo: &Repository, commit: gix::ObjectId, wanted: &Wanted<'a>) -> Vec<&'a CommitId> {
+pub(super) fn apart<'a>(
+    repo: &Repository,
+    commit: gix::ObjectId,
+    wanted: &Wanted<'a>,
+    activity: &Activity,
+) -> Vec<&'a CommitId> {
     let others = wanted.known.others.iter().take(MAX_OTHERS);
     // What cannot be told counts as apart: keeping a commit too many does no harm.
-    others.filter(|other| is_forced(repo, Some(other), commit).unwrap_or(true)).collect()
+    others.filter(|other| is_forced(repo, Some(other), commit, activity).unwrap_or(true)).collect()
 }
 
 /// Keeps a commit, when the mirror holds it.
