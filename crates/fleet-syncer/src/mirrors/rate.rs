@@ -168,22 +168,20 @@ mod tests {
         }
         let ask = |name: &'static str, woken: watch::Receiver<usize>| {
             let (rate, order) = (Arc::clone(&rate), Arc::clone(&order));
-            tokio::spawn(async move {
+            async move {
                 rate.turn(woken).await;
                 lock(&order).push(name);
-            })
+            }
         };
         let (late, early) = (watch::Sender::new(0_usize), watch::Sender::new(1_usize));
-        let mut tasks = Vec::new();
+        let mut tasks = tokio::task::JoinSet::new();
         for (name, woken) in [("a", &nobody), ("b", &nobody), ("c", &late), ("d", &early)] {
-            tasks.push(ask(name, woken.subscribe()));
+            tasks.spawn(ask(name, woken.subscribe()));
             // It is in the queue afterwards: nothing else runs on this thread.
             tokio::task::yield_now().await;
         }
         let hurry = Hurry::new(&late);
-        for task in tasks {
-            task.await.unwrap();
-        }
+        tasks.join_all().await;
         assert_eq!(*lock(&order), ["d", "c", "a", "b"]);
         drop(hurry);
         assert_eq!((*late.borrow(), rate.pressing.load(Ordering::SeqCst)), (0, 0));

@@ -231,14 +231,15 @@ async fn a_push_does_not_wait_behind_polls_of_its_host() {
     let git = WorkerPool::new(fleet_git::WorkerCommand::new("/nonexistent", arguments), fleet_git::Limits::default());
     let look = |name: &str, woken: Option<Instant>| {
         let (mirror, git) = (all.of(&format!("https://git.test/{name}"), "main", None), git.clone());
-        tokio::spawn(async move { mirror.observe(&git, mirror.poll(woken)).await })
+        async move { mirror.observe(&git, mirror.poll(woken)).await }
     };
-    look("first", None).await.unwrap().unwrap_err();
-    let polls: Vec<_> = ["a", "b", "c", "pushed"].map(|name| look(name, None)).into();
+    look("first", None).await.unwrap_err();
+    let mut tasks = tokio::task::JoinSet::new();
+    let polls = ["a", "b", "c", "pushed"].map(|name| tasks.spawn(look(name, None)));
     tokio::task::yield_now().await;
     assert_eq!(all.metrics.host_looks.get(), 1, "the others wait");
     // The look at it that waits already goes first now, and its answer serves both.
-    look("pushed", Some(Instant::now())).await.unwrap().unwrap_err();
+    look("pushed", Some(Instant::now())).await.unwrap_err();
     assert_eq!((all.metrics.host_looks.get(), all.metrics.shared_looks.get()), (2, 1));
-    assert!(polls[3].is_finished() && !polls[..3].iter().any(tokio::task::JoinHandle::is_finished));
+    assert!(polls[3].is_finished() && !polls[..3].iter().any(tokio::task::AbortHandle::is_finished));
 }
