@@ -165,7 +165,8 @@ mod tests {
         other.commit().await.unwrap();
 
         let waits = store.clone();
-        let suspended = tokio::spawn(async move {
+        let mut suspends = tokio::task::JoinSet::new();
+        suspends.spawn(async move {
             let mut transaction = waits.begin().await.unwrap();
             let long = Duration::from_secs(60);
             let news = suspend_source(&mut transaction, ORG, "main", &suspension(), at, long).await.unwrap();
@@ -178,10 +179,10 @@ mod tests {
             (waiting > 0).then_some(())
         })
         .await;
-        assert!(!suspended.is_finished());
+        assert!(suspends.try_join_next().is_none());
         assert_eq!(source_suspension(&mut applies, ORG, "main").await.unwrap(), None);
         applies.commit().await.unwrap();
-        assert!(suspended.await.unwrap());
+        assert!(suspends.join_next().await.unwrap().unwrap());
         // The next apply sees it as soon as it has the row.
         let mut next = store.begin().await.unwrap();
         lock_source(&mut next, ORG, &source, false).await.unwrap().unwrap();

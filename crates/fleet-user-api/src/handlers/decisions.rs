@@ -125,14 +125,15 @@ pub(crate) async fn suspend(
     let suspension = Suspension { reason, by: caller.0.as_event_actor(), until: until.map(Ts::from) };
     let mut transaction = inner.store.begin().await.map_err(failed)?;
     let news = suspend_source(&mut transaction, Inner::ORG, &name, &suspension, Ts::from(now), MAX_WAIT).await;
-    let news = news.map_err(|error| match error {
-        StoreError::Busy { seconds, .. } => {
-            let message = format!(
-                "source {name:?} is not suspended: a commit is being applied to it for more than {seconds} s; try again"
-            );
-            ApiError::unavailable(message, 2).with_source(error)
+    let news = news.map_err(|error| {
+        if !matches!(error, StoreError::Busy { .. }) {
+            return failed(error);
         }
-        other => failed(other),
+        let seconds = MAX_WAIT.as_secs();
+        let message = format!(
+            "source {name:?} is not suspended: a commit is being applied to it for more than {seconds} s; try again"
+        );
+        ApiError::unavailable(message, 2).with_source(error)
     })?;
     if !news {
         return find(&inner, &name).await.map(Json);
