@@ -66,7 +66,6 @@ pub async fn forget_events(connection: &mut PgConnection, before: Ts, limit: i64
 #[cfg(test)]
 mod tests {
     use fleet_test::TestDatabase;
-    use jiff::{SignedDuration, Timestamp};
 
     use super::*;
     use crate::{ConnectOptions, Store};
@@ -91,7 +90,8 @@ mod tests {
         }
         let old = "update events set at = now() - interval '2 days' where name < 'd'";
         sqlx::query(old).execute(&mut *connection).await.unwrap();
-        let before = Ts::from(Timestamp::now().checked_sub(SignedDuration::from_hours(24)).unwrap());
+        let before: Ts =
+            sqlx::query_scalar("select now() - interval '1 day'").fetch_one(&mut *connection).await.unwrap();
         let mut left = Vec::new();
         for _ in 0..3 {
             let gone = forget_events(&mut connection, before, 2).await.unwrap();
