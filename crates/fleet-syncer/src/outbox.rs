@@ -2,6 +2,7 @@
 //! ([`messages`]); the holder of the lease tells it afterwards ([`send`]), at least once and in order, and follows rollouts
 //! ([`rollout`]). What a host says decides nothing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleet_forge::Forge;
@@ -40,11 +41,13 @@ pub struct ForgeConfig {
 pub(crate) struct Outbox {
     forges: Vec<ForgeConfig>,
     wake: watch::Sender<()>,
+    /// How often something happened that may concern pull requests, by source.
+    pulls: watch::Sender<HashMap<String, u64>>,
 }
 
 impl Outbox {
     pub(crate) fn new(forges: &[ForgeConfig]) -> Self {
-        Self { forges: forges.to_vec(), wake: watch::Sender::new(()) }
+        Self { forges: forges.to_vec(), wake: watch::Sender::new(()), pulls: watch::Sender::default() }
     }
 
     /// The forge of a repository: the longest prefix counts.
@@ -58,9 +61,14 @@ impl Outbox {
         self.nearest(url).filter(|config| config.commit_statuses)
     }
 
-    /// Hears when there may be something to tell.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
-        self.wake.subscribe()
+    /// Hears of sources whose pull requests are to be looked at.
+    pub(crate) fn subscribe_pulls(&self) -> watch::Receiver<HashMap<String, u64>> {
+        self.pulls.subscribe()
+    }
+
+    /// Something happened that may concern pull requests of a source.
+    pub(crate) fn wake_pulls(&self, source: &str) {
+        self.pulls.send_modify(|times| *times.entry(source.to_owned()).or_default() += 1);
     }
 
     /// There may be something to tell.

@@ -4,7 +4,7 @@
 //! A pull request may come from a stranger. Its commits go to a mirror of their own; of other repositories only those
 //! revisions are read that are in force already; references to secrets stay references.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,9 +32,11 @@ use crate::source::Shared;
 use crate::trust;
 
 mod comment;
+mod due;
 mod landing;
 mod signatures;
 
+use due::Due;
 use landing::{Landing, land};
 use signatures::Signatures;
 
@@ -85,18 +87,24 @@ impl Preview {
     }
 }
 
-/// Which pairs of newest commit and commit in force were told, by source and number.
-type Told = HashMap<(String, u64), (CommitId, CommitId)>;
-
 /// Works until `term` ends.
 pub(crate) async fn follow(shared: Arc<Shared>, lease: Lease, config: ForgeConfig, term: CancellationToken) {
-    let mut wake = shared.outbox.subscribe();
-    let mut told = Told::new();
+    let mut wake = shared.outbox.subscribe_pulls();
+    let mut due = Due::default();
+    let mut all_at = Instant::now();
     while !term.is_cancelled() {
-        let began = Instant::now();
+        let woken = due.woken(&wake.borrow_and_update());
+        let is_all = Instant::now() >= all_at;
+        let only = if is_all { None } else { Some(woken) };
         let pass = tokio::select! {
             () = term.cancelled() => return,
-            pass = pass(&shared, &lease, &config, &mut told) => pass,
+            pass = pass(&shared, &lease, &config, only.as_ref(), &mut due) => pass,
+        };
+        // After a failure all are looked at again.
+        all_at = match (&pass, is_all) {
+            (Err(_), _) => Instant::now(),
+            (Ok(()), true) => Instant::now() + PERIOD,
+            (Ok(()), false) => all_at,
         };
         let least = match pass {
             Ok(()) => LEAST,
@@ -116,17 +124,28 @@ pub(crate) async fn follow(shared: Arc<Shared>, lease: Lease, config: ForgeConfi
         tokio::select! {
             () = term.cancelled() => {}
             _ = wake.changed() => {}
-            () = tokio::time::sleep(PERIOD.saturating_sub(began.elapsed())) => {}
+            () = tokio::time::sleep(all_at.saturating_duration_since(Instant::now())) => {}
         }
     }
 }
 
-async fn pass(shared: &Shared, lease: &Lease, config: &ForgeConfig, told: &mut Told) -> Result<(), PullError> {
+/// Looks at the open pull requests of all sources, or of some.
+async fn pass(
+    shared: &Shared,
+    lease: &Lease,
+    config: &ForgeConfig,
+    only: Option<&HashSet<String>>,
+    due: &mut Due,
+) -> Result<(), PullError> {
     let rows = list_sources(shared.store.pool(), shared.config.org).await?;
-    let mut open = HashSet::new();
+    let is_asked = |source: &str| only.is_none_or(|only| only.contains(source));
+    let (mut open, mut unknown) = (HashSet::new(), HashSet::new());
     let mut with_pulls = Vec::new();
     for row in &rows {
         let definition = &row.definition;
+        if !is_asked(&definition.name) {
+            continue;
+        }
         let is_ours =
             shared.outbox.nearest(&definition.url).is_some_and(|near| Arc::ptr_eq(&near.forge, &config.forge));
         let (Some(repository), Some(applied), true) =
@@ -141,7 +160,7 @@ async fn pass(shared: &Shared, lease: &Lease, config: &ForgeConfig, told: &mut T
             Err(error) => {
                 with_pulls.push(definition);
                 // What was told of its pull requests stays known.
-                open.extend(told.keys().filter(|(source, _)| *source == definition.name).cloned());
+                unknown.insert(definition.name.as_str());
                 info!(source = definition.name, %error, "Cannot list pull requests; trying again later");
                 continue;
             }
@@ -155,21 +174,24 @@ async fn pass(shared: &Shared, lease: &Lease, config: &ForgeConfig, told: &mut T
             let pair = (pull.head.clone(), applied.clone());
             // What the source is at is told of as what it is.
             let is_known = pull.head == applied || row.observed_commit.as_deref() == Some(pull.head.as_str());
-            if is_known || told.get(&key) == Some(&pair) {
+            if is_known || !due.is_due(&key, &pair, Instant::now()) {
                 continue;
             }
             let one = one(shared, lease, config, row, &pull, &applied);
             match tokio::time::timeout(DEADLINE, one).await.unwrap_or(Err(PullError::Late)) {
-                Ok(()) => drop(told.insert(key, pair)),
+                Ok(()) => due.done(key, pair),
                 Err(PullError::Forge(error)) if error.kind.concerns_the_host() => return Err(error.into()),
                 Err(error) => {
                     info!(source = definition.name, pull = pull.number, %error, "Cannot plan a pull request; trying again later");
+                    due.failed(key, pair, Instant::now());
                 }
             }
         }
     }
-    told.retain(|key, _| open.contains(key));
-    shared.mirrors.keep_pulls(&config.forge.settings().url_prefix, &with_pulls);
+    due.retain(|key| open.contains(key) || !is_asked(&key.0) || unknown.contains(key.0.as_str()));
+    if only.is_none() {
+        shared.mirrors.keep_pulls(&config.forge.settings().url_prefix, &with_pulls);
+    }
     Ok(())
 }
 

@@ -264,6 +264,7 @@ impl Source {
                 };
                 if found_news {
                     self.shared.outbox.wake();
+                    self.shared.outbox.wake_pulls(&self.definition.name);
                 }
                 self.announcements.looked(began, self.shared.clock.now(), found_news);
                 self.judge_announcements().await;
@@ -342,7 +343,7 @@ impl Source {
         self.quiet_since = None;
         self.held = None;
         // It may be about a pull request.
-        self.shared.outbox.wake();
+        self.shared.outbox.wake_pulls(&self.definition.name);
     }
 
     /// Something woke the source then: what was seen of its host before does not count.
