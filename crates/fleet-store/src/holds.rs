@@ -141,16 +141,6 @@ pub async fn record_hold(connection: &mut PgConnection, org: OrgId, hold: &NewHo
     Ok(())
 }
 
-/// Whether a commit of the source is held that is not compared with one in force: since the one in force was applied the
-/// source moved to another path.
-///
-/// # Errors
-/// When the database fails.
-pub async fn is_held_elsewhere(connection: &mut PgConnection, org: OrgId, source: &str) -> StoreResult<bool> {
-    let sql = "select exists (select from source_holds where org_id = $1 and source = $2 and base_commit is null)";
-    Ok(sqlx::query_scalar(sql).bind(org.as_uuid()).bind(source).fetch_one(connection).await?)
-}
-
 /// Ends the hold of a source.
 ///
 /// # Errors

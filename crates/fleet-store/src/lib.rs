@@ -64,8 +64,8 @@ pub use fleets::{
     record_dependency, replace_fleets, source_dependencies, source_has_problems,
 };
 pub use holds::{
-    HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, clear_hold_unless_rejected, decide_hold,
-    is_held_elsewhere, lock_hold, record_hold,
+    HoldDecided, HoldDecision, HoldRow, NewHold, clear_hold, clear_hold_unless_rejected, decide_hold, lock_hold,
+    record_hold,
 };
 pub use http_files::{HttpFile, forget_http_files, http_file, record_http_file};
 pub use input_values::{InputValueRow, input_values, settle_input_values, want_input_values};

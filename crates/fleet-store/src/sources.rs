@@ -337,6 +337,10 @@ pub struct SourcePosition {
     pub lint_commit: Option<CommitId>,
     /// The repository and the branch, tag or commit that it was taken from; `None` when an earlier version noted it.
     pub place: Option<(String, String)>,
+    /// The path in the repository; `None` as above.
+    pub path: Option<String>,
+    /// How many manifests it has there.
+    pub manifests: i64,
 }
 
 /// The commit of a source that was applied last, also after desired state was dropped.
@@ -349,7 +353,7 @@ pub async fn last_position(
     source: &str,
 ) -> StoreResult<Option<SourcePosition>> {
     let row = sqlx::query!(
-        "select commit_id, lint_commit, url, revision from source_positions where org_id = $1 and source = $2",
+        "select commit_id, lint_commit, url, revision, path, manifests from source_positions where org_id = $1 and source = $2",
         org.as_uuid(),
         source,
     )
@@ -357,7 +361,13 @@ pub async fn last_position(
     .await?;
     row.map(|row| {
         let lint_commit = row.lint_commit.map(|id| parse_commit(&id)).transpose()?;
-        Ok(SourcePosition { commit: parse_commit(&row.commit_id)?, lint_commit, place: row.url.zip(row.revision) })
+        Ok(SourcePosition {
+            commit: parse_commit(&row.commit_id)?,
+            lint_commit,
+            place: row.url.zip(row.revision),
+            path: row.path,
+            manifests: row.manifests,
+        })
     })
     .transpose()
 }
@@ -430,11 +440,11 @@ pub async fn record_applied(
     .execute(&mut *connection)
     .await?;
     sqlx::query!(
-        "insert into source_positions (org_id, source, origin, commit_id, manifests, lint_commit, url, revision)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
+        "insert into source_positions (org_id, source, origin, commit_id, manifests, lint_commit, url, revision, path)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          on conflict (org_id, source) do update
            set origin = excluded.origin, commit_id = excluded.commit_id, manifests = excluded.manifests,
-               lint_commit = excluded.lint_commit, url = excluded.url, revision = excluded.revision",
+               lint_commit = excluded.lint_commit, url = excluded.url, revision = excluded.revision, path = excluded.path",
         org.as_uuid(),
         source.name,
         source.origin,
@@ -443,6 +453,7 @@ pub async fn record_applied(
         lint_commit.map(CommitId::as_str),
         source.url,
         source.revision,
+        source.path,
     )
     .execute(connection)
     .await?;

@@ -120,6 +120,8 @@ mod tests {
             commit: commit.clone(),
             lint_commit: lint_commit.cloned(),
             place: None,
+            path: None,
+            manifests: 1,
         };
         assert_eq!(judge(&one, None, None), None, "the first one");
         assert_eq!(judge(&two, Some(&one), Some(&position(&one, None))), Some(one.clone()));

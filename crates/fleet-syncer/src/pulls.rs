@@ -140,12 +140,13 @@ async fn pass(
     let rows = list_sources(shared.store.pool(), shared.config.org).await?;
     let is_asked = |source: &str| only.is_none_or(|only| only.contains(source));
     let (mut open, mut unknown) = (HashSet::new(), HashSet::new());
-    let mut with_pulls = Vec::new();
+    let (mut asked, mut with_pulls) = (Vec::new(), Vec::new());
     for row in &rows {
         let definition = &row.definition;
         if !is_asked(&definition.name) {
             continue;
         }
+        asked.push(definition);
         let is_ours =
             shared.outbox.nearest(&definition.url).is_some_and(|near| Arc::ptr_eq(&near.forge, &config.forge));
         let (Some(repository), Some(applied), true) =
@@ -189,8 +190,10 @@ async fn pass(
         }
     }
     due.retain(|key| open.contains(key) || !is_asked(&key.0) || unknown.contains(key.0.as_str()));
-    if only.is_none() {
-        shared.mirrors.keep_pulls(&config.forge.settings().url_prefix, &with_pulls);
+    let forge = &config.forge.settings().url_prefix;
+    match only {
+        None => shared.mirrors.keep_pulls(forge, &with_pulls),
+        Some(_) => shared.mirrors.keep_some_pulls(forge, &asked, &with_pulls),
     }
     Ok(())
 }

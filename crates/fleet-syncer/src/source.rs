@@ -291,6 +291,11 @@ impl Source {
                     self.note(self.observed.as_ref(), None).await?;
                 }
             }
+            // Suspended, moved or removed while a commit was read: the next look goes by that.
+            Err(RunError::Store(error @ StoreError::Conflict { .. })) => {
+                info!(source = self.definition.name, %error, "Looking at a source again");
+                self.forget();
+            }
             Err(RunError::Store(error)) => {
                 self.shared.metrics.failures.inc();
                 warn!(source = self.definition.name, %error, "Cannot write a source; trying again");
@@ -443,6 +448,8 @@ impl Source {
         self.unrestored = None;
         if let Some(last) = lost.clone() {
             self.unrestored = (!self.restore(&last).await?).then_some(last);
+        } else if self.applied.is_none() {
+            self.unrestored = self.lost_elsewhere().await?;
         }
         if let Some(suspension) = &suspension {
             return self.stay(&commit, suspension).await;

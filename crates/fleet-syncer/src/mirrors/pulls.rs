@@ -49,6 +49,21 @@ impl Mirrors {
         }
     }
 
+    /// Some of a forge were looked at, and these of them have open pull requests. The others of them go.
+    pub(crate) fn keep_some_pulls(&self, forge: &str, asked: &[&SourceDefinition], sources: &[&SourceDefinition]) {
+        let mut wanted = lock(&self.pulls);
+        // Until all were looked at once, none goes.
+        let Some(paths) = wanted.paths.get_mut(forge) else { return };
+        let before = paths.clone();
+        for source in asked {
+            paths.remove(&self.path_of_pulls(source));
+        }
+        paths.extend(sources.iter().map(|source| self.path_of_pulls(source)));
+        if before != *paths {
+            self.chores.notify_one();
+        }
+    }
+
     /// Those that are wanted; `None` while that is not known of some forge.
     pub(super) fn wanted_pulls(&self) -> Option<HashSet<PathBuf>> {
         let wanted = lock(&self.pulls);

@@ -209,6 +209,15 @@ async fn mirrors_of_pull_requests_go_with_the_last_one_and_first_when_the_disk_i
     all.tidy(DAY).await.unwrap();
     assert!(!open.exists() && own.path().exists(), "that of the source stays, though it was used before the other");
 
+    // Of one that was woken it is known by itself; the others stay as they were.
+    lay_down(&open, 10, Duration::ZERO);
+    all.keep_some_pulls("https://git.test/", &[&other], &[&other]);
+    all.tidy(DAY).await.unwrap();
+    assert!(open.exists());
+    all.keep_some_pulls("https://git.test/", &[&one], &[]);
+    all.tidy(DAY).await.unwrap();
+    assert!(!open.exists());
+
     // Without the feature none is wanted.
     lay_down(&open, 10, Duration::ZERO);
     config.forges.clear();

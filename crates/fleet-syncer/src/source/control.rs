@@ -6,8 +6,8 @@ use std::time::Duration;
 use fleet_git::GitErrorKind;
 use fleet_model::{CommitId, Condition, Digest};
 use fleet_store::{
-    NewEvent, Observation, SourcePosition, StoreError, Suspension, Ts, end_suspension, is_held_elsewhere,
-    last_position, record_event, record_observation, source_defines_anything, source_suspension,
+    NewEvent, Observation, SourcePosition, StoreError, Suspension, Ts, end_suspension, last_position, record_event,
+    record_observation, source_defines_anything, source_suspension,
 };
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -144,17 +144,25 @@ impl Source {
     /// The same, unless the source lies elsewhere by now.
     pub(super) async fn position_here(&self) -> Result<Option<CommitId>, StoreError> {
         let here = (&self.definition.url, &self.definition.revision);
-        let is_here = |position: &SourcePosition| position.place.as_ref().is_none_or(|(url, rev)| (url, rev) == here);
+        let is_here = |position: &SourcePosition| {
+            position.place.as_ref().is_none_or(|(url, rev)| (url, rev) == here)
+                && position.path.as_ref().is_none_or(|path| *path == self.definition.path)
+        };
         // What is stored is not to be brought back, even if it is of another path: it changes as any commit changes it. Nor
         // is a commit at another path than it was in force with.
         let (org, name) = (self.shared.config.org, self.definition.name.as_str());
         let mut transaction = self.shared.store.begin().await?;
-        let is_stored = source_defines_anything(&mut transaction, org, name).await?;
-        if is_stored || is_held_elsewhere(&mut transaction, org, name).await? {
+        if source_defines_anything(&mut transaction, org, name).await? {
             return Ok(None);
         }
         drop(transaction);
         Ok(self.position().await?.filter(is_here).map(|position| position.commit))
+    }
+
+    /// What was in force before desired state was dropped and is not to be brought back, because the source lies elsewhere by
+    /// now: nothing tells how far its newest commit reaches.
+    pub(super) async fn lost_elsewhere(&self) -> Result<Option<CommitId>, StoreError> {
+        Ok(self.position().await?.filter(|position| position.manifests > 0).map(|position| position.commit))
     }
 
     /// Which commit of this repository and branch was applied last, at whatever path.

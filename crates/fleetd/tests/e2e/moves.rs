@@ -140,6 +140,36 @@ fn a_source_that_waits_at_its_new_place_waits_there_after_desired_state_was_drop
 }
 
 #[test]
+fn a_source_that_moved_while_desired_state_was_dropped_waits_for_a_person() {
+    let mut there = start();
+    let before = devices(&there);
+    let tip = there.repo.head();
+    there.stop_service();
+    there.sql("drop schema desired cascade");
+    there.source_rest = at("half");
+    there.start_service();
+    let source = wait_held(&there, &tip);
+    let sentences = source["status"]["held"]["sentences"].to_string();
+    assert!(sentences.contains("cannot be brought back"), "{source:#}");
+    assert_eq!((applied(&there).as_str(), devices(&there)), ("", before.clone()), "{source:#}");
+    // Back where it was, nothing is asked.
+    there.stop_service();
+    there.source_rest = at("all");
+    there.start_service();
+    there.wait_applied(&tip);
+    eventually("the devices to be where they were", || (devices(&there) == before).then_some(()));
+    // A person may say that the other place is right.
+    there.stop_service();
+    there.sql("drop schema desired cascade");
+    there.source_rest = at("half");
+    there.start_service();
+    let plan = digest(&wait_held(&there, &tip));
+    there.fleetctl_ok(&["source", "approve", "main", "--plan", &plan, "--reason", "half is enough"]);
+    there.wait_applied(&tip);
+    eventually("the devices of gates alone", || (owned(&there) == "gates 12").then_some(()));
+}
+
+#[test]
 fn a_resource_sync_that_points_elsewhere_moves_nobody_without_its_own_approval() {
     let team = GitRepo::init();
     for name in ["gates", "tills", "doors"] {
