@@ -26,10 +26,10 @@ fn pool() -> WorkerPool {
     WorkerPool::new(worker, Limits { no_progress, total, ..Limits::default() })
 }
 
-/// Counts three unchanged polls; the first one makes connections.
-async fn polls(hosts: &Hosts, transport: Transport) -> [u64; 3] {
+/// Counts unchanged polls; the first one makes connections.
+async fn polls(hosts: &Hosts, transport: Transport) -> [u64; 5] {
     let (pool, head) = (pool(), hosts.head());
-    let mut counts = [0; 3];
+    let mut counts = [0; 5];
     for count in &mut counts {
         let before = hosts.bytes(transport);
         assert_eq!(pool.observe(&hosts.remote(transport), "main").await.unwrap().as_str(), head);
@@ -47,14 +47,14 @@ async fn an_unchanged_poll_of_a_large_repository_is_below_a_kibibyte() {
             assert!((1..=1_024).contains(&count), "{transport:?}: {count} bytes");
         }
     }
-    // Over TLS the first one shakes hands, and the others share its connection.
-    let [first, second, third] = polls(&hosts, Transport::Https).await;
-    assert!(first <= 8 << 10, "{first} bytes");
-    assert!((1..=1_024).contains(&second) && third == second, "{second} and {third} bytes");
-    assert_eq!(hosts.connections(Transport::Https), 1);
-    // SSH has a handshake each time; what matters is that references do not count.
-    for count in polls(&hosts, Transport::Ssh).await {
-        assert!(count <= 16 << 10, "{count} bytes");
+    // Over TLS and SSH the first one shakes hands, and the others share its connection.
+    for transport in [Transport::Https, Transport::Ssh] {
+        let [first, others @ ..] = polls(&hosts, transport).await;
+        assert!(first <= 16 << 10, "{transport:?}: {first} bytes");
+        // How many packets an SSH server makes of one answer depends on its moments, so it is the mean that counts.
+        let mean = others.iter().sum::<u64>() / 4;
+        assert!((1..=1_024).contains(&mean), "{transport:?}: {others:?} bytes");
+        assert_eq!(hosts.connections(transport), 1, "{transport:?}");
     }
 }
 

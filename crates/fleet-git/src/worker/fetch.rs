@@ -142,7 +142,9 @@ fn fetch_into(
             let mut session = Session::open(wanted.remote, wanted.timeouts, activity).map_err(Failure::Remote)?;
             let id = match revision {
                 Revision::Commit(commit) => gix_id(commit).map_err(Failure::Remote)?,
-                Revision::Refs(names) => session.resolve(names, activity).map_err(Failure::Remote)?,
+                Revision::Refs(names) => {
+                    session.resolve(names, activity).map_err(|unanswered| Failure::Remote(unanswered.into_error()))?
+                }
             };
             if !repo.has_object(id) {
                 receive(repo, &mut session, id, revision, wanted.max_pack_bytes, activity)?;

@@ -14,7 +14,7 @@ use super::Timeouts;
 use super::activity::Activity;
 use super::classify::{self, Where};
 use super::quick::{self, Quick};
-use super::ssh;
+use super::ssh::{self, Sharing};
 use super::upload_pack::UploadPack;
 use crate::error::{GitError, GitErrorKind};
 use crate::remote::{Location, Remote, RemoteAuth, redact_url};
@@ -55,15 +55,59 @@ pub(super) fn observe(
     {
         return Ok(commit);
     }
-    let mut session = Session::open(remote, timeouts, activity)?;
-    let id = session.resolve(&names, activity)?;
-    session.close();
+    let id = match ask(remote, &names, timeouts, activity) {
+        Err(Unanswered::Stale(_)) => ask(remote, &names, timeouts, activity),
+        result => result,
+    };
+    let id = id.map_err(Unanswered::into_error)?;
     id.to_string().parse().map_err(|error| GitError::other(format!("{error}")))
+}
+
+/// One question, over a connection of earlier ones where that is possible.
+fn ask(
+    remote: &Remote,
+    names: &[String],
+    timeouts: Timeouts,
+    activity: &Activity,
+) -> Result<gix::ObjectId, Unanswered> {
+    let mut session = Session::open_for(Sharing::Questions, remote, timeouts, activity)?;
+    let id = session.resolve(names, activity)?;
+    session.close();
+    Ok(id)
+}
+
+/// Why there is no answer.
+pub(super) enum Unanswered {
+    /// The connection that was to be shared had died.
+    Stale(GitError),
+    Failed(GitError),
+}
+
+impl Unanswered {
+    pub(super) fn into_error(self) -> GitError {
+        let (Self::Stale(error) | Self::Failed(error)) = self;
+        error
+    }
+}
+
+impl From<GitError> for Unanswered {
+    fn from(error: GitError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Session {
     /// Connects and shakes hands.
     pub(super) fn open(remote: &Remote, timeouts: Timeouts, activity: &Activity) -> Result<Self, GitError> {
+        Self::open_for(Sharing::Never, remote, timeouts, activity).map_err(Unanswered::into_error)
+    }
+
+    fn open_for(
+        sharing: Sharing,
+        remote: &Remote,
+        timeouts: Timeouts,
+        activity: &Activity,
+    ) -> Result<Self, Unanswered> {
         let url = remote.display_url();
         let (mut transport, mut upload_pack) = match remote.location()? {
             Location::Local(path) => {
@@ -71,7 +115,7 @@ impl Session {
                 (transport, Some(upload_pack))
             }
             Location::Ssh(target) => {
-                let (child, transport) = UploadPack::over_ssh(&target, &remote.ssh, timeouts, &url, activity)?;
+                let (child, transport) = UploadPack::over_ssh(&target, &remote.ssh, sharing, timeouts, &url, activity)?;
                 (transport, Some(child))
             }
             Location::Daemon { host, port, path } => {
@@ -94,9 +138,9 @@ impl Session {
         );
         let handshake = result.map_err(|error| {
             if let Some(asked_by) = &asked_by {
-                return classify::credentials_refused(remote, asked_by);
+                return Unanswered::Failed(classify::credentials_refused(remote, asked_by));
             }
-            with_last_words(classify::network(&error, &url, Where::Handshake), &url, upload_pack.as_mut())
+            unanswered(classify::network(&error, &url, Where::Handshake), &url, upload_pack.as_mut())
         })?;
         Ok(Self { transport, handshake, url, upload_pack })
     }
@@ -104,7 +148,7 @@ impl Session {
     /// The commit (tags peeled) of the first of `names` that exists on the host.
     ///
     /// With protocol version 2 only these names are asked for, whatever the number of references.
-    pub(super) fn resolve(&mut self, names: &[String], activity: &Activity) -> Result<gix::ObjectId, GitError> {
+    pub(super) fn resolve(&mut self, names: &[String], activity: &Activity) -> Result<gix::ObjectId, Unanswered> {
         let refs = match (self.handshake.server_protocol_version, self.handshake.refs.take()) {
             (Protocol::V0 | Protocol::V1, refs) => refs.unwrap_or_default(),
             (Protocol::V2, _) => {
@@ -113,22 +157,19 @@ impl Session {
                 LsRefsCommand::new(Some(prefixes), &self.handshake.capabilities, agent())
                     .invoke_blocking(&mut self.transport, &mut activity.clone(), false)
                     .map_err(|error| {
-                        with_last_words(
-                            classify::network(&error, &self.url, Where::ListRefs),
-                            &self.url,
-                            self.upload_pack.as_mut(),
-                        )
+                        let error = classify::network(&error, &self.url, Where::ListRefs);
+                        unanswered(error, &self.url, self.upload_pack.as_mut())
                     })?
             }
         };
         names.iter().find_map(|name| refs.iter().find_map(|found| target(found, name))).ok_or_else(|| {
-            GitError::new(GitErrorKind::RefMissing, format!("{} has no {}", self.url, names.join(" and no ")))
+            GitError::new(GitErrorKind::RefMissing, format!("{} has no {}", self.url, names.join(" and no "))).into()
         })
     }
 
     /// What went wrong while a pack was received.
     pub(super) fn receive_error(&mut self, error: &gix::Error) -> GitError {
-        with_last_words(classify::network(error, &self.url, Where::Receive), &self.url, self.upload_pack.as_mut())
+        with_last_words(classify::network(error, &self.url, Where::Receive), &self.url, self.upload_pack.as_mut()).0
     }
 
     /// Says goodbye, which lets a local `git upload-pack` end by itself.
@@ -138,18 +179,29 @@ impl Session {
     }
 }
 
-fn with_last_words(error: GitError, url: &str, upload_pack: Option<&mut UploadPack>) -> GitError {
+/// What a question failed with. The connection that it was asked over is not joined again then, unless the server refused
+/// it by name, which it would do over any other.
+fn unanswered(error: GitError, url: &str, mut upload_pack: Option<&mut UploadPack>) -> Unanswered {
+    let (error, is_known) = with_last_words(error, url, upload_pack.as_deref_mut());
+    if !is_known && upload_pack.is_some_and(|child| child.give_up_connection()) {
+        return Unanswered::Stale(error);
+    }
+    Unanswered::Failed(error)
+}
+
+/// The error with what the child said at its end, and whether that is something known.
+fn with_last_words(error: GitError, url: &str, upload_pack: Option<&mut UploadPack>) -> (GitError, bool) {
     let is_ssh = upload_pack.as_ref().is_some_and(|child| child.is_ssh());
     let words = upload_pack.map(UploadPack::last_words).unwrap_or_default();
     if words.is_empty() {
-        return error;
+        return (error, false);
     }
     if is_ssh && let Some(known) = ssh::verdict(&words, url) {
-        return known;
+        return (known, true);
     }
     let kind = if error.kind == GitErrorKind::Other { GitErrorKind::HostUnreachable } else { error.kind };
     let words: String = words.chars().filter(|c| !c.is_control() || *c == '\n').take(400).collect();
-    GitError::new(kind, format!("{}; git says: {}", error.message, words.replace('\n', " ")))
+    (GitError::new(kind, format!("{}; git says: {}", error.message, words.replace('\n', " "))), false)
 }
 
 fn target(found: &Ref, name: &str) -> Option<gix::ObjectId> {

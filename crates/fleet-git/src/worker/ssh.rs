@@ -1,7 +1,10 @@
 //! A repository behind an SSH server, read through the OpenSSH client in a child process.
 //!
 //! The client sees no configuration, no agent and no terminal: the key, the host keys and every option come from us, per
-//! repository. Key and host keys lie in a directory of their own while the conversation lasts.
+//! repository. Key and host keys lie in a directory of their own while they are needed. Questions to one host with one
+//! credential follow each other over one connection ([`shared`]).
+
+pub(super) mod shared;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -94,8 +97,28 @@ fn write_private(path: &Path, parts: &[&str]) -> std::io::Result<()> {
     parts.iter().try_for_each(|part| file.write_all(part.as_bytes()))
 }
 
-/// The client's command line: `git-upload-pack` for the repository, with protocol version 2 asked for.
-pub(super) fn command(target: &SshTarget, options: &SshOptions, material: &Material, timeouts: Timeouts) -> Command {
+/// Whether a conversation may go over a connection that others use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Small questions do: a handshake is ten times as large as they are.
+    Questions,
+    /// Packs do not: they would be compressed twice.
+    Never,
+}
+
+/// What a client process does.
+#[derive(Clone, Copy)]
+pub(super) enum Role<'a> {
+    /// Connects and has the one conversation.
+    Alone(&'a Material),
+    /// Connects, waits at the socket for those that join, and goes to the background once it is let in.
+    Opens(&'a Material, &'a Path),
+    /// Has a conversation over the connection behind the socket, and over no other.
+    Joins(&'a Path),
+}
+
+/// The client's command line. Conversations are with `git-upload-pack` for the repository, with protocol version 2 asked for.
+pub(super) fn command(target: &SshTarget, options: &SshOptions, role: Role<'_>, timeouts: Timeouts) -> Command {
     let mut command = Command::new("ssh");
     command.current_dir("/").env_clear();
     for variable in ["PATH", "LD_LIBRARY_PATH", "TMPDIR"] {
@@ -112,7 +135,7 @@ pub(super) fn command(target: &SshTarget, options: &SshOptions, material: &Mater
         }
         (Some(_) | None, _) => false,
     };
-    command.args(arguments(target, options, material, timeouts, asks));
+    command.args(arguments(target, options, role, timeouts, asks));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -120,7 +143,7 @@ pub(super) fn command(target: &SshTarget, options: &SshOptions, material: &Mater
 fn arguments(
     target: &SshTarget,
     options: &SshOptions,
-    material: &Material,
+    role: Role<'_>,
     timeouts: Timeouts,
     asks: bool,
 ) -> Vec<OsString> {
@@ -136,23 +159,49 @@ fn arguments(
     option("IdentitiesOnly", "yes");
     option("IdentityAgent", "none");
     option("StrictHostKeyChecking", yes(!options.skip_verify));
-    // Paths with spaces are several files to the client unless quoted.
-    option("UserKnownHostsFile", &format!("\"{}\"", material.known_hosts.display()));
     option("GlobalKnownHostsFile", "/dev/null");
     option("UpdateHostKeys", "no");
     option("CheckHostIP", "no");
-    option("ControlMaster", "no");
-    option("ControlPath", "none");
+    let no_progress = timeouts.no_progress.as_secs();
+    let (material, socket, alive) = match role {
+        Role::Alone(material) => (Some(material), None, no_progress.clamp(1, 15)),
+        // Signs of life are bytes as well. A conversation over a connection that is dead ends at its own deadline.
+        Role::Opens(material, socket) => (Some(material), Some(socket), shared::ALIVE.as_secs()),
+        Role::Joins(socket) => (None, Some(socket), shared::ALIVE.as_secs()),
+    };
+    // Paths with spaces are several files to the client unless quoted.
+    let known_hosts = material.map_or("/dev/null".into(), |material| material.known_hosts.to_string_lossy());
+    option("UserKnownHostsFile", &format!("\"{known_hosts}\""));
+    option("ControlPath", &socket.map_or("none".into(), |socket| socket.to_string_lossy()));
+    match role {
+        Role::Alone(_) => option("ControlMaster", "no"),
+        Role::Opens(..) => {
+            option("ControlMaster", "yes");
+            // Questions and answers resemble each other, and the window of the compression spans all of them.
+            option("Compression", "yes");
+            option("ControlPersist", &shared::IDLE.as_secs().to_string());
+        }
+        Role::Joins(_) => {
+            option("ControlMaster", "no");
+            // Without the socket the client would connect by itself, with no key; this ends it instead.
+            option("ProxyCommand", "false");
+        }
+    }
     option("PermitLocalCommand", "no");
     option("ForwardAgent", "no");
     option("ClearAllForwardings", "yes");
     option("LogLevel", "ERROR");
     option("ConnectTimeout", &timeouts.connect.as_secs().max(1).to_string());
-    option("ServerAliveInterval", &timeouts.no_progress.as_secs().clamp(1, 15).to_string());
+    option("ServerAliveInterval", &alive.to_string());
     option("ServerAliveCountMax", "2");
     option("SendEnv", "GIT_PROTOCOL");
-    arguments.push("-i".into());
-    arguments.push(material.key.clone().into_os_string());
+    if let Some(material) = material {
+        arguments.push("-i".into());
+        arguments.push(material.key.clone().into_os_string());
+    }
+    if matches!(role, Role::Opens(..)) {
+        arguments.extend(["-f", "-N"].map(OsString::from));
+    }
     let authority = &target.authority;
     if let Some(port) = authority.port {
         arguments.push("-p".into());
@@ -164,7 +213,9 @@ fn arguments(
     }
     arguments.push("--".into());
     arguments.push(authority.host.clone().into());
-    arguments.push(format!("git-upload-pack {}", quoted(&target.path)).into());
+    if !matches!(role, Role::Opens(..)) {
+        arguments.push(format!("git-upload-pack {}", quoted(&target.path)).into());
+    }
     arguments
 }
 
@@ -222,16 +273,23 @@ mod tests {
         let material = Material::write(&options, "ssh://h/a").unwrap();
         let target = SshTarget::of_url("git@h:2222/it's a!.git").unwrap();
         let timeouts = Timeouts { connect: Duration::from_secs(5), no_progress: Duration::from_secs(20) };
-        let command = command(&target, &options, &material, timeouts);
-        let arguments: Vec<String> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
-        let line = arguments.join(" ");
-        for part in
-            ["-F none", "BatchMode=yes", "StrictHostKeyChecking=yes", "IdentityAgent=none", "-p 2222 -l git -- h "]
-        {
-            assert!(line.contains(part), "{part} in {line}");
+        let socket = Path::new("/tmp/socket");
+        for role in [Role::Alone(&material), Role::Opens(&material, socket), Role::Joins(socket)] {
+            let command = command(&target, &options, role, timeouts);
+            let arguments: Vec<String> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
+            let line = arguments.join(" ");
+            for part in
+                ["-F none", "BatchMode=yes", "StrictHostKeyChecking=yes", "IdentityAgent=none", "-p 2222 -l git -- h"]
+            {
+                assert!(line.contains(part), "{part} in {line}");
+            }
+            let last = arguments.last().unwrap();
+            match role {
+                Role::Opens(..) => assert_eq!(last, "h"),
+                Role::Alone(_) | Role::Joins(_) => assert_eq!(last, r"git-upload-pack '/it'\''s a'\!'.git'"),
+            }
+            assert!(!line.contains("KEY") && !format!("{options:?}").contains("KEY"));
         }
-        assert_eq!(arguments.last().unwrap(), r"git-upload-pack '/it'\''s a'\!'.git'");
-        assert!(!line.contains("KEY") && !format!("{options:?}").contains("KEY"));
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&material.key).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
     }

@@ -15,18 +15,28 @@ use gix::protocol::transport::client::git::{ConnectMode, blocking_io::Connection
 
 use super::Timeouts;
 use super::activity::Activity;
-use super::ssh::{self, Material};
+use super::ssh::shared::Shared;
+use super::ssh::{self, Material, Role, Sharing};
 use crate::error::{GitError, GitErrorKind};
 use crate::remote::{SshOptions, SshTarget};
 
 const STDERR_BYTES: u64 = 4 << 10;
 
+enum How {
+    Local,
+    /// With the files that the SSH client reads; removed after its end.
+    Alone {
+        _material: Material,
+    },
+    /// Over a connection that others use as well.
+    Joined(Shared),
+}
+
 /// A running child. Dropping it kills the process and waits for its end.
 pub(super) struct UploadPack {
     child: Child,
     last_words: Arc<Mutex<String>>,
-    /// Files that the child reads; removed after its end.
-    material: Option<Material>,
+    how: How,
 }
 
 impl UploadPack {
@@ -45,43 +55,57 @@ impl UploadPack {
             ))
         })?;
         let path = gix::path::into_bstr(path).map_err(|error| GitError::other(error.to_string()))?.into_owned();
-        Self::talk(child, None, path, &shown.to_string(), activity)
+        Self::talk(child, How::Local, path, &shown.to_string(), activity)
     }
 
     /// Starts the SSH client for `target` and hands out a transport to it.
     ///
     /// # Errors
-    /// `AuthFailed` when key or host keys are missing, `Other` when the client cannot be started.
+    /// `AuthFailed` when key or host keys are missing; those of the first connection; `Other` when the client cannot be
+    /// started.
     pub(super) fn over_ssh(
         target: &SshTarget,
         options: &SshOptions,
+        sharing: Sharing,
         timeouts: Timeouts,
         url: &str,
         activity: &Activity,
     ) -> Result<(Self, Box<dyn Transport + Send>), GitError> {
-        let material = Material::write(options, url)?;
-        let child = ssh::command(target, options, &material, timeouts).spawn().map_err(|error| {
+        let shared = match sharing {
+            Sharing::Questions => Shared::of(target, options, timeouts, url)?,
+            Sharing::Never => None,
+        };
+        let (mut command, how) = match shared {
+            Some(shared) => (ssh::command(target, options, Role::Joins(&shared.socket), timeouts), How::Joined(shared)),
+            None => {
+                let material = Material::write(options, url)?;
+                (ssh::command(target, options, Role::Alone(&material), timeouts), How::Alone { _material: material })
+            }
+        };
+        let child = command.spawn().map_err(|error| {
             GitError::other(format!("cannot run `ssh` for {url}: {error}; install the OpenSSH client"))
         })?;
-        Self::talk(child, Some(material), target.path.as_str().into(), url, activity)
+        Self::talk(child, how, target.path.as_str().into(), url, activity)
     }
 
     fn talk(
         mut child: Child,
-        material: Option<Material>,
+        how: How,
         path: gix::bstr::BString,
         shown: &str,
         activity: &Activity,
     ) -> Result<(Self, Box<dyn Transport + Send>), GitError> {
         let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let last_words = Arc::new(Mutex::new(String::new()));
-        let this = Self { child, last_words: Arc::clone(&last_words), material };
+        let this = Self { child, last_words: Arc::clone(&last_words), how };
         let (Some(stdin), Some(stdout), Some(stderr)) = streams else {
             return Err(GitError::other(format!("the Git process for {shown} has no pipes")));
         };
         std::thread::spawn(move || collect(stderr, &last_words));
         let counted = Counted { inner: stdout, activity: activity.clone() };
-        let connection: Connection<Counted<ChildStdout>, ChildStdin> =
+        // A question goes out in one piece: over SSH, each piece costs a packet with its padding and its checksum.
+        let stdin = std::io::BufWriter::new(stdin);
+        let connection: Connection<Counted<ChildStdout>, std::io::BufWriter<ChildStdin>> =
             Connection::new(counted, stdin, Protocol::V2, path, None::<(&str, _)>, ConnectMode::Process, false);
         Ok((this, Box::new(connection)))
     }
@@ -121,7 +145,15 @@ impl UploadPack {
 
     /// Whether it is the SSH client.
     pub(super) fn is_ssh(&self) -> bool {
-        self.material.is_some()
+        !matches!(self.how, How::Local)
+    }
+
+    /// Sees to it that nobody joins the connection of this conversation again. Whether it was an old one, which may have
+    /// died while nobody looked, so that a new one is worth a try.
+    pub(super) fn give_up_connection(&self) -> bool {
+        let How::Joined(shared) = &self.how else { return false };
+        shared.forget();
+        shared.is_old
     }
 
     /// What the process said on standard error, once it has ended.
