@@ -421,7 +421,7 @@ impl WorkerPool {
                 tracing::warn!(%error, "A Git worker was given up");
                 return Err(error);
             }
-            Err(_) => return Err(late("the work takes longer than allowed")),
+            Err(_) => return Err(late("the work takes longer than git.requestTimeout allows")),
         };
         self.give_back(worker, &answer);
         if let Answer::Failed(error) = answer { Err(error) } else { Ok((answer, received.blobs)) }

@@ -11,6 +11,7 @@ use fleet_store::SourceDefinition;
 use crate::credentials::GitCredentials;
 use crate::outbox::ForgeConfig;
 use crate::secrets::SecretsConfig;
+use crate::work::RUN_DEADLINE;
 
 /// Settings of the syncer.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct SyncerConfig {
     pub deletion_grace: Duration,
     /// How long events are kept.
     pub event_retention: Duration,
+    /// How long one request to a Git host may take.
+    pub git_request_timeout: Duration,
     /// How often a web server is asked for a file; drawn from ± 20 %.
     pub http_poll_interval: Duration,
     /// Where secrets come from; without it, fleets with a `secretRef` wait.
@@ -64,6 +67,7 @@ impl SyncerConfig {
             max_mirror_bytes: u64::MAX,
             deletion_grace: Duration::ZERO,
             event_retention: Duration::from_secs(3_600),
+            git_request_timeout: Duration::from_secs(120),
             http_poll_interval: Duration::from_secs(60),
             secrets: None,
             device_certificate_lifetime: long,
@@ -76,6 +80,11 @@ impl SyncerConfig {
     /// The prefix whose credential is used for `url`; empty when there is none.
     pub(crate) fn credential_prefix(&self, url: &str) -> String {
         self.credentials.prefix(url)
+    }
+
+    /// The longest that one look at a source may take: room for a few requests to hosts, one after the other.
+    pub(crate) fn look_deadline(&self) -> Duration {
+        RUN_DEADLINE.max(self.git_request_timeout.saturating_mul(4))
     }
 
     /// The repository at `url` with what is needed to read it now.

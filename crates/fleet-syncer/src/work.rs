@@ -29,8 +29,8 @@ use crate::watch::{local_path, watch};
 const PERIOD: Duration = Duration::from_secs(5);
 /// How many dirty devices one transaction takes.
 const DIRTY_BATCH: i64 = 5_000;
-/// The longest that one look at a source, or one pass over devices, may take.
-const RUN_DEADLINE: Duration = Duration::from_secs(600);
+/// The longest that one pass over devices may take, and one look at a source where requests to hosts may not take longer.
+pub(crate) const RUN_DEADLINE: Duration = Duration::from_secs(600);
 /// How long a burst of changes in a local repository is given to end.
 const SETTLE: Duration = Duration::from_millis(20);
 /// How many looks at one source wake-ups may cause at once, and how often one in the long run.
@@ -250,13 +250,13 @@ fn follow(
         let token = term.child_token();
         let local = local_path(&definition.url);
         let source = Source::new(Arc::clone(shared), lease.clone(), row);
-        let interval = shared.config.poll_interval;
+        let times = Times { poll_interval: shared.config.poll_interval, deadline: shared.config.look_deadline() };
         tasks.spawn(source_loop(
             source,
             wakers.source(&name),
             Arc::clone(&wakers.list),
             local,
-            interval,
+            times,
             token.clone(),
         ));
         running.insert(name, (identity, token));
@@ -297,15 +297,23 @@ async fn configure(shared: &Shared, lease: &Lease) -> Result<(), StoreError> {
     transaction.commit().await.map_err(StoreError::from)
 }
 
+/// How often a source is looked at, and how long that may take.
+#[derive(Clone, Copy)]
+struct Times {
+    poll_interval: Duration,
+    deadline: Duration,
+}
+
 /// Runs one source until its token ends.
 async fn source_loop(
     mut source: Source,
     wake: Arc<Notify>,
     list: Arc<Notify>,
     local: Option<std::path::PathBuf>,
-    poll_interval: Duration,
+    times: Times,
     token: CancellationToken,
 ) {
+    let Times { poll_interval, deadline } = times;
     let mut watching = None;
     let cap = Duration::from_secs(300).max(poll_interval);
     let mut pace = Pace::new(WOKEN_BURST, WOKEN_PERIOD);
@@ -317,7 +325,7 @@ async fn source_loop(
         // Dropping a run is safe: a transaction is rolled back, a worker is killed.
         let run = tokio::select! {
             () = token.cancelled() => return,
-            run = tokio::time::timeout(RUN_DEADLINE, source.run()) => run,
+            run = tokio::time::timeout(deadline, source.run()) => run,
         };
         let delay = match run {
             Ok(Ok(_)) => {
@@ -337,7 +345,7 @@ async fn source_loop(
                 backoff.next_delay()
             }
             Err(_) => {
-                warn!(seconds = RUN_DEADLINE.as_secs(), "Looking at a source took too long; trying again");
+                warn!(seconds = deadline.as_secs(), "Looking at a source took too long; trying again");
                 source.was_given_up();
                 backoff.next_delay()
             }

@@ -109,6 +109,12 @@ pub struct GitConfig {
     pub deletion_grace: Duration,
     /// Worker processes at the same time.
     pub max_workers: usize,
+    /// How much writable memory each of them may take, in bytes.
+    pub worker_memory: u64,
+    /// The largest pack that a host may send at once, in bytes.
+    pub max_pack_bytes: u64,
+    /// How long one request to a host may take, such as the first mirror of a repository.
+    pub request_timeout: Duration,
     /// How much of the disk mirrors of repositories may take together, in bytes.
     pub max_mirror_bytes: u64,
     /// Whether manifests may name repositories on this disk.

@@ -254,7 +254,14 @@ impl Parts<'_> {
 
     fn start_syncer(&self, supervisor: &mut Supervisor, registry: &mut Registry) -> anyhow::Result<()> {
         let program = std::env::current_exe().context("cannot find the program itself, to start Git workers")?;
-        let limits = Limits { max_workers: self.config.git.max_workers, ..Limits::default() };
+        let settings = &self.config.git;
+        let limits = Limits {
+            max_workers: settings.max_workers,
+            memory: settings.worker_memory,
+            pack: settings.max_pack_bytes,
+            total: settings.request_timeout,
+            ..Limits::default()
+        };
         let git = WorkerPool::new(WorkerCommand::new(program, ["git-worker"]), limits);
         let credentials = GitCredentials::from(self.config.git.credentials.clone());
         let config = SyncerConfig {
@@ -269,6 +276,7 @@ impl Parts<'_> {
             polls_per_second_per_host: self.config.git.polls_per_second_per_host,
             deletion_grace: self.config.git.deletion_grace,
             event_retention: self.config.event_retention,
+            git_request_timeout: settings.request_timeout,
             http_poll_interval: self.config.http_poll_interval,
             secrets: self.secrets()?,
             device_certificate_lifetime: self.config.certificates.device,

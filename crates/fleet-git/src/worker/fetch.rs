@@ -264,7 +264,7 @@ fn receive(
     );
     if too_large.load(Ordering::Relaxed) {
         let message = format!(
-            "the host sends more than {max_pack_bytes} bytes at once for this repository, more than the service takes; make the repository smaller"
+            "the host sends more than {max_pack_bytes} bytes at once for this repository, more than git.maxPackBytes allows; raise it, or make the repository smaller"
         );
         return Err(Failure::Remote(GitError::new(GitErrorKind::TooLarge, message)));
     }

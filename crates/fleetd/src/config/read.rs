@@ -253,6 +253,7 @@ fn read_git(mut section: Fields, beside: &Path, environment: &dyn Fn(&str) -> Op
     let mut mirrors = section.section("mirrors");
     let max_mirror_bytes = mirrors.bytes("maxBytes", 1 << 20, 1 << 50).unwrap_or(10 << 30);
     mirrors.finish();
+    let workers = fleet_git::Limits::default();
     let config = GitConfig {
         max_mirror_bytes,
         poll_interval: section
@@ -266,6 +267,11 @@ fn read_git(mut section: Fields, beside: &Path, environment: &dyn Fn(&str) -> Op
             .duration("deletionGracePeriod", Duration::ZERO, MAX_GRACE)
             .unwrap_or(Duration::from_secs(3_600)),
         max_workers: section.number("maxWorkers", 1, 256).and_then(|n| usize::try_from(n).ok()).unwrap_or(4),
+        worker_memory: section.bytes("workerMemory", 128 << 20, 1 << 40).unwrap_or(workers.memory),
+        max_pack_bytes: section.bytes("maxPackBytes", 1 << 20, 1 << 40).unwrap_or(workers.pack),
+        request_timeout: section
+            .duration("requestTimeout", Duration::from_secs(20), Duration::from_secs(DAY))
+            .unwrap_or(workers.total),
         allow_local_repositories: section.flag("allowLocalRepositories").unwrap_or(false),
         credentials,
         credential_files,

@@ -26,7 +26,7 @@ fn every_bad_value_is_reported_at_once() {
     let found = problems(
         "dataDir: here\nlog: {format: xml, level: 'a=b=c'}\ndatabase: {url: mysql://x, maxConnections: 0}\n\
          agentApi: {address: nowhere, pollHold: 1h}\nuserApi: {certificate: /a}\n\
-         auth: {local: false}\ngit: {pollInterval: 10, pollsPerSecondPerHost: 0, mirrors: {maxBytes: 10G, keep: 1}, credentials: [{urlPrefix: 'ftp://x'}, {urlPrefix: 'git@h:', passphraseFile: /nowhere}]}\n\
+         auth: {local: false}\ngit: {pollInterval: 10, workerMemory: 1Mi, maxPackBytes: -1, requestTimeout: 1s, pollsPerSecondPerHost: 0, mirrors: {maxBytes: 10G, keep: 1}, credentials: [{urlPrefix: 'ftp://x'}, {urlPrefix: 'git@h:', passphraseFile: /nowhere}]}\n\
          sources: [{name: A, url: 'ftp://x/y'}, {name: b}, {name: b, url: 'https://u:p@h/x', path: '../x'}]\nsauces: []\n",
     );
     for wanted in [
@@ -42,6 +42,9 @@ fn every_bad_value_is_reported_at_once() {
         "git.pollInterval: 10 has no unit; write 10s",
         "git.pollsPerSecondPerHost:",
         "git.mirrors.maxBytes: expected a size",
+        "git.workerMemory: expected a size",
+        "git.maxPackBytes: expected a size",
+        "git.requestTimeout: expected",
         "git.mirrors.keep: unknown key",
         "git.credentials[0].urlPrefix:",
         "git.credentials[1].privateKeyFile: is missing",
