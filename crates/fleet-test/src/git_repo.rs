@@ -85,6 +85,16 @@ impl GitRepo {
         self.head()
     }
 
+    /// Makes several commits that appear on the current branch at once, as one push brings them.
+    pub fn at_once<T>(&self, commits: impl FnOnce(&Self) -> T) -> T {
+        let branch = self.git(&["symbolic-ref", "--short", "HEAD"]);
+        self.git(&["switch", "--quiet", "--detach"]);
+        let made = commits(self);
+        self.git(&["branch", "--quiet", "--force", &branch, "HEAD"]);
+        self.git(&["switch", "--quiet", &branch]);
+        made
+    }
+
     /// The commit that is checked out.
     #[must_use]
     pub fn head(&self) -> String {
