@@ -92,6 +92,9 @@ fn a_suspension_at_any_moment_of_a_look_stops_it_and_ends_by_itself() {
         let over = "select count(*) from events where reason = 'SourceSuspensionExpired'";
         (there.sql(over) == "1").then_some(())
     });
-    assert_eq!(there.sql("select count(*) from events where reason = 'SourceSyncFailed'"), "0");
-    assert!(!there.service_log().contains("Cannot write a source"), "being suspended is no failure");
+    assert_eq!(there.sql("select count(*) from events where kind = 'Source' and type = 'Warning'"), "0");
+    // A busy machine may cost the service its lease for a moment; that is another matter.
+    let log = there.service_log();
+    let failure = log.lines().find(|line| line.contains("Cannot write a source") && !line.contains("lease"));
+    assert_eq!(failure, None, "being suspended is no failure");
 }
