@@ -222,6 +222,9 @@ async fn write(
         if let Some(last) = last.or(application.base) {
             record_verified(connection, org, source, last).await?;
         }
+    } else {
+        // It waits for another reason.
+        record_verified(connection, org, source, commit).await?;
     }
     let seen = Observation {
         commit: Some(commit),

@@ -1,6 +1,8 @@
 //! Counters of the syncer.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fleet_store::SourceProgress;
 use prometheus_client::metrics::counter::Counter;
@@ -11,6 +13,30 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::outbox::OutboxMetrics;
 use crate::progress::SourceGauges;
 use crate::source::Step;
+
+/// A source and what is told of it.
+type SourceLabels = [(&'static str, String); 2];
+
+/// Gauges that are all replaced at a time. Whoever reads meanwhile finds those that stay.
+#[derive(Debug, Clone, Default)]
+struct Shown {
+    family: Family<SourceLabels, Gauge>,
+    present: Arc<Mutex<BTreeSet<SourceLabels>>>,
+}
+
+impl Shown {
+    fn show(&self, values: Vec<(SourceLabels, i64)>) {
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        let now: BTreeSet<SourceLabels> = values.iter().map(|(labels, _)| labels.clone()).collect();
+        for (labels, value) in values {
+            self.family.get_or_create(&labels).set(value);
+        }
+        for gone in present.difference(&now) {
+            self.family.remove(gone);
+        }
+        *present = now;
+    }
+}
 
 /// Counters of the syncer.
 #[derive(Debug, Clone, Default)]
@@ -32,8 +58,8 @@ pub struct SyncerMetrics {
     pub(crate) webhook_missed: Family<[(&'static str, String); 1], Counter>,
     pub(crate) leaving: Gauge,
     pub(crate) planning_seconds: Counter<f64, AtomicU64>,
-    source_state: Family<[(&'static str, String); 2], Gauge>,
-    source_devices: Family<[(&'static str, String); 2], Gauge>,
+    source_state: Shown,
+    source_devices: Shown,
     pub(crate) outbox: OutboxMetrics,
 }
 
@@ -71,9 +97,9 @@ impl SyncerMetrics {
         );
         let help =
             "Whether a source is ready, reachable, current (the newest commit is in force), settled (on its devices)";
-        registry.register("source_state", help, metrics.source_state.clone());
+        registry.register("source_state", help, metrics.source_state.family.clone());
         let help = "Devices that a source decides about: total, updated to the commit in force and healthy, failed";
-        registry.register("source_devices", help, metrics.source_devices.clone());
+        registry.register("source_devices", help, metrics.source_devices.family.clone());
         let help = "Objects that left Git and stay in force until their grace is over";
         registry.register("tombstones", help, metrics.leaving.clone());
         let help = "Time spent on plans of applied commits";
@@ -84,22 +110,21 @@ impl SyncerMetrics {
 
     /// Shows these sources and no others.
     pub(crate) fn show_sources(&self, sources: &[SourceGauges], progress: &[SourceProgress]) {
-        self.source_state.clear();
-        self.source_devices.clear();
         let labels = |source: &str, state: &str| [("source", source.to_owned()), ("state", state.to_owned())];
+        let (mut states, mut devices) = (Vec::new(), Vec::new());
         for one in sources {
             for (state, is) in [("ready", one.ready), ("reachable", one.reachable), ("current", one.current)] {
-                self.source_state.get_or_create(&labels(&one.name, state)).set(i64::from(is));
+                states.push((labels(&one.name, state), i64::from(is)));
             }
         }
         for one in progress {
             let settled = one.settled && one.now.updated == one.now.devices;
-            self.source_state.get_or_create(&labels(&one.source, "settled")).set(i64::from(settled));
+            states.push((labels(&one.source, "settled"), i64::from(settled)));
             let counts = [("total", one.now.devices), ("updated", one.now.updated), ("failed", one.now.failed)];
-            for (state, count) in counts {
-                self.source_devices.get_or_create(&labels(&one.source, state)).set(count);
-            }
+            devices.extend(counts.map(|(state, count)| (labels(&one.source, state), count)));
         }
+        self.source_devices.show(devices);
+        self.source_state.show(states);
     }
 
     pub(crate) fn missed_by_webhooks(&self, source: &str) {
@@ -119,5 +144,21 @@ impl SyncerMetrics {
                 self.applied.inc()
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_goes_is_shown_no_more_and_the_others_are_never_away() {
+        let shown = Shown::default();
+        let labels = |source: &str| [("source", source.to_owned()), ("state", "ready".to_owned())];
+        shown.show(vec![(labels("one"), 1), (labels("two"), 1)]);
+        let one = shown.family.get_or_create_owned(&labels("one"));
+        shown.show(vec![(labels("one"), 0)]);
+        assert_eq!(one.get(), 0, "it is the same gauge");
+        assert!(shown.family.get(&labels("two")).is_none());
     }
 }

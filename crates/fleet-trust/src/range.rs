@@ -181,6 +181,18 @@ impl Range {
         self.acceptable_after(0)
     }
 
+    /// Whether it takes a plan to tell if the first `count` commits break a rule: one of them lacks the signature of a rule about
+    /// effects.
+    pub fn depends_on_plan(&self, count: usize) -> bool {
+        let depends = |commit: &JudgedCommit| {
+            self.policy
+                .rules()
+                .zip(&commit.judged.rules)
+                .any(|(rule, judged)| rule.asks_for_effects() && judged.is_err())
+        };
+        self.commits.iter().take(count).any(depends)
+    }
+
     /// The same where the first `from` are in force already; counted from the oldest of all.
     fn acceptable_after(&self, from: usize) -> usize {
         if self.too_long {

@@ -90,6 +90,11 @@ impl RuleView<'_> {
         self.0.paths.is_some() && !self.0.covers_everything
     }
 
+    /// Whether the rule is about what plans do.
+    pub fn asks_for_effects(&self) -> bool {
+        !self.0.effects.is_empty()
+    }
+
     /// The first of these effects that makes the rule cover all commits of a plan.
     pub fn covers_effect(&self, effects: &[TrustEffect]) -> Option<TrustEffect> {
         self.0.effects.iter().copied().find(|effect| effects.contains(effect))

@@ -134,7 +134,10 @@ impl Source {
         } else {
             valid.checked_sub(1).map(|at| &range.commits()[at].id)
         };
-        if let Some(newest) = newest.or(base) {
+        // Where it takes the plan to tell, whoever applies or holds by it notes that: what is found wanting is never shown as verified.
+        if let Some(newest) = newest.or(base)
+            && !range.depends_on_plan(valid)
+        {
             self.note_verified(newest).await?;
         }
         let found: Vec<Violation> =

@@ -20,14 +20,54 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 ///
 /// # Panics
 /// After [`DEADLINE`].
-pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
+pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    eventually_after(Duration::ZERO, what, probe)
+}
+
+/// The same for what may take its time by itself, on any machine.
+///
+/// # Panics
+/// [`DEADLINE`] after that time.
+pub(crate) fn eventually_after<T>(pause: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let (started, deadline) = (Instant::now(), pause + DEADLINE);
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(started.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
+        assert!(started.elapsed() < deadline, "waited {deadline:?} for {what}");
         std::thread::sleep(Duration::from_millis(30));
+    }
+}
+
+/// Drops things under a running service, in one statement that says `if exists`. The database ends this or a transaction of
+/// the service where each waits for the other, or both change the same table: it is tried again then.
+pub(crate) fn drop_while_running(database: &TestDatabase, statement: impl Fn() -> String) {
+    eventually("the database to let things be dropped", || match database.psql(&statement()) {
+        Ok(_) => Some(()),
+        Err(error) if ["deadlock detected", "concurrently"].iter().any(|why| format!("{error:#}").contains(why)) => {
+            None
+        }
+        Err(error) => panic!("{error:#}"),
+    });
+}
+
+/// Loopback addresses that stay with a service while it is down: user interface, agent interface, metrics. Nobody else is
+/// given their ports, and the service can listen there as often as it likes.
+pub(crate) struct Addresses {
+    pub(crate) all: [SocketAddr; 3],
+    _held: [tokio::net::TcpSocket; 3],
+}
+
+impl Addresses {
+    pub(crate) fn reserve() -> Self {
+        // Bound and not listening: who asks for a port by its number gets it all the same, who asks for any does not.
+        let held = [(); 3].map(|()| {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            socket
+        });
+        Self { all: held.each_ref().map(|socket| socket.local_addr().unwrap()), _held: held }
     }
 }
 
@@ -71,20 +111,13 @@ impl Process {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits until the service serves; its addresses: user interface, agent interface, metrics.
-    pub(crate) fn ready(&mut self) -> [SocketAddr; 3] {
+    /// Waits until the service serves.
+    pub(crate) fn ready(&mut self) {
         eventually("the service to be ready", || {
             let log = self.log();
             assert!(self.is_running(), "fleetd ended:\n{}", log.join("\n"));
-            let find = |what: &str| {
-                log.iter()
-                    .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-                    .find(|line| line["message"] == format!("Listening for the {what}"))
-                    .and_then(|line| line["address"].as_str()?.parse().ok())
-            };
-            let ready = log.iter().any(|line| line.contains("\"Ready\""));
-            ready.then(|| Some([find("user interface")?, find("agent interface")?, find("metrics")?])).flatten()
-        })
+            log.iter().any(|line| line.contains("\"Ready\"")).then_some(())
+        });
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
@@ -135,7 +168,7 @@ pub(crate) struct Installation {
     pub(crate) dir: TempDir,
     pub(crate) repo: GitRepo,
     pub(crate) database: Database,
-    addresses: Option<[SocketAddr; 3]>,
+    addresses: Addresses,
     git_settings: String,
     pub(crate) source_url: String,
     /// What the source `main` has besides its name and URL, with the closing brace; further sources may follow on lines of
@@ -186,7 +219,7 @@ impl Installation {
             repo,
             database,
             service: None,
-            addresses: None,
+            addresses: Addresses::reserve(),
             git_settings: git_settings.to_owned(),
             source_url: source_url.to_owned(),
             source_rest: source_rest.to_owned(),
@@ -204,8 +237,7 @@ impl Installation {
     }
 
     fn write_config(&self) -> PathBuf {
-        let [user, agent, metrics] =
-            self.addresses.unwrap_or([SocketAddr::from(([127, 0, 0, 1], 0)); 3]).map(|address| address.to_string());
+        let [user, agent, metrics] = self.addresses.all;
         let url = match &self.database {
             Database::Own(database) => format!("database: {{url: \"{}\"}}\n", database.url()),
             Database::Embedded => String::new(),
@@ -239,7 +271,7 @@ impl Installation {
             command.env("PATH", format!("{}:{path}", first.display()));
         }
         let mut service = Process::start("fleetd", &mut command);
-        self.addresses = Some(service.ready());
+        service.ready();
         self.service = Some(service);
         eventually("the devices to be read", || self.http_get("/readyz").filter(|body| body.contains("HTTP/1.1 200")));
     }
@@ -247,7 +279,7 @@ impl Installation {
     /// A plain GET at the metrics address; the whole answer.
     pub(crate) fn http_get(&self, path: &str) -> Option<String> {
         use std::io::{Read, Write};
-        let mut stream = std::net::TcpStream::connect(self.addresses?[2]).ok()?;
+        let mut stream = std::net::TcpStream::connect(self.addresses.all[2]).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
@@ -256,15 +288,23 @@ impl Installation {
     }
 
     pub(crate) fn user_url(&self) -> String {
-        format!("https://{}", self.addresses.unwrap()[0])
+        format!("https://{}", self.addresses.all[0])
     }
 
     pub(crate) fn agent_url(&self) -> String {
-        format!("https://{}", self.addresses.unwrap()[1])
+        format!("https://{}", self.addresses.all[1])
     }
 
     pub(crate) fn kill_service(&mut self) {
         self.service.take().expect("running").kill();
+    }
+
+    /// Waits until the database has noticed that a killed service is gone: nothing changes any more.
+    pub(crate) fn wait_disconnected(&self) {
+        match &self.database {
+            Database::Own(database) => crate::service::wait_disconnected(database),
+            Database::Embedded => panic!("the embedded database is the service's own"),
+        }
     }
 
     pub(crate) fn stop_service(&mut self) {
@@ -367,6 +407,12 @@ impl Installation {
         output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
     }
 
+    /// Whether the API says that there is no such object; that it cannot be asked says nothing.
+    pub(crate) fn is_gone(&self, kind: &str, name: &str) -> bool {
+        let output = self.fleetctl(&["get", kind, name, "-o", "json"]);
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("not found")
+    }
+
     /// Waits until a commit is applied.
     pub(crate) fn wait_applied(&self, commit: &str) {
         eventually(&format!("commit {commit} to be applied"), || {
@@ -379,8 +425,9 @@ impl Installation {
     pub(crate) fn wait_refused(&self, commit: &str) -> Value {
         eventually(&format!("commit {commit} to be refused"), || {
             let source = self.object("sources", "main")?;
-            let ready = source["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == "Ready")?;
-            let refused = ready["status"] == "False" && source["status"]["observedCommit"] == commit;
+            let is = |kind: &str| source["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == kind);
+            let refused = ["Parsed", "Ready"].iter().all(|kind| is(kind).is_some_and(|c| c["status"] == "False"))
+                && source["status"]["observedCommit"] == commit;
             refused.then_some(source.clone())
         })
     }

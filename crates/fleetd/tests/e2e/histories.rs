@@ -9,7 +9,7 @@ use fleet_test::{Fault, TcpFaultProxy};
 use rand::Rng;
 
 use crate::generate::{History, STATE, Step};
-use crate::harness::eventually;
+use crate::harness::{drop_while_running, eventually};
 use crate::kills::{Stand, differences, number};
 use crate::service::{wait_disconnected, wrong_versions};
 
@@ -96,15 +96,9 @@ impl World {
         self.stand.database.psql("select pg_notify('shorebase_sources', 'main')").unwrap();
     }
 
-    /// Drops desired state, which is not there while the service has not made it again since the last time. The database
-    /// ends this or a transaction of the service where each waits for the other.
+    /// Drops desired state, which is not there while the service has not made it again since the last time.
     fn drop_desired(&self) {
-        let database = &self.stand.database;
-        eventually("desired state to be dropped", || match database.psql("drop schema if exists desired cascade") {
-            Ok(_) => Some(()),
-            Err(error) if format!("{error:#}").contains("deadlock detected") => None,
-            Err(error) => panic!("{error:#}"),
-        });
+        drop_while_running(&self.stand.database, || "drop schema if exists desired cascade".to_owned());
     }
 
     /// Lets trouble be there for a while, and ends it.

@@ -32,6 +32,7 @@ fn a_hold_outlives_the_service_and_desired_state() {
     there.fleetctl_ok(&["source", "suspend", "main", "--reason", "a test"]);
     there.fleetctl_ok(&["source", "approve", "main", "--plan", &digest(&source)]);
     there.kill_service();
+    there.wait_disconnected();
     there.sql("drop schema desired cascade");
     there.start_service();
     there.wait_applied(&first);
@@ -43,6 +44,14 @@ fn a_hold_outlives_the_service_and_desired_state() {
     assert_eq!(owned(&there), "");
 }
 
+/// Another commit on top of `first`, in one push; what came after that is lost.
+pub(crate) fn rewrite(repo: &GitRepo, first: &str) -> String {
+    repo.at_once(|repo| {
+        repo.force(first).write("README.md", "rewritten\n");
+        repo.commit("another history")
+    })
+}
+
 #[test]
 fn a_rewritten_history_waits_and_names_what_would_be_lost() {
     let there = start();
@@ -52,11 +61,10 @@ fn a_rewritten_history_waits_and_names_what_would_be_lost() {
     there.repo.write("README.md", "two\n");
     let applied = there.repo.commit("the other lost one");
     there.wait_applied(&applied);
-    there.repo.force(&first);
-    there.repo.write("README.md", "rewritten\n");
-    let rewritten = there.repo.commit("another history");
+    let rewritten = rewrite(&there.repo, &first);
     let source = wait_held(&there, &rewritten);
     assert_eq!(condition(&source, "Held").1, "NonFastForward");
+    assert_eq!(events(&there, "HoldStarted"), 1);
     let sentences = source["status"]["held"]["sentences"].as_array().unwrap();
     assert_eq!(sentences.len(), 3, "{sentences:?}");
     assert!(sentences[1].as_str().unwrap().ends_with("the other lost one"), "{sentences:?}");
@@ -73,14 +81,14 @@ fn a_policy_may_follow_rewritten_histories() {
     there.repo.write("README.md", "one\n");
     let applied = there.repo.commit("lost");
     there.wait_applied(&applied);
-    there.repo.force(&first);
-    there.repo.write("README.md", "rewritten\n");
-    let rewritten = there.repo.commit("another history");
+    let rewritten = rewrite(&there.repo, &first);
     there.wait_applied(&rewritten);
     assert_eq!((events(&there, "NonFastForward"), events(&there, "HoldStarted")), (1, 0));
     // The limits count all the same.
-    there.repo.force(&first);
-    let commit = remove_two(&there);
+    let commit = there.repo.at_once(|repo| {
+        repo.force(&first);
+        remove_two(&there)
+    });
     assert_eq!(condition(&wait_held(&there, &commit), "Held").1, "BlastRadius");
 }
 
@@ -114,11 +122,13 @@ fn a_suspended_source_observes_and_goes_on_when_it_is_resumed_or_the_time_is_ove
     there.wait_applied(&second);
     let source = there.object("sources", "main").unwrap();
     assert_eq!((condition(&source, "Suspended").0.as_str(), condition(&source, "Ready").0.as_str()), ("False", "True"));
-    there.fleetctl_ok(&["source", "suspend", "main", "--reason", "lunch", "--for", "5s"]);
+    there.fleetctl_ok(&["source", "suspend", "main", "--reason", "lunch", "--for", "1h"]);
     there.repo.write("README.md", "two\n");
     let third = there.repo.commit("third");
     let source = wait_suspended(&there, &third);
     assert_eq!(source["status"]["appliedCommit"], second.as_str());
+    // The end may be changed; nothing but its time resumes the source then.
+    there.fleetctl_ok(&["source", "suspend", "main", "--reason", "lunch", "--for", "5s"]);
     there.wait_applied(&third);
     assert_eq!((events(&there, "SourceSuspensionExpired"), events(&there, "SourceResumed")), (1, 1));
     assert_eq!(there.object("sources", "main").unwrap()["status"]["suspended"], Value::Null);
@@ -170,7 +180,7 @@ fn other_sources_go_on_beside_one_that_waits() {
         )
     };
     other.write("doors.yaml", doors("one"));
-    other.commit("one");
+    let older = other.commit("one");
     let brings_in = format!(
         "{}---\n\
          apiVersion: flightctl.io/v1beta1\nkind: ResourceSync\nmetadata:\n  name: other\nspec:\n  repository: other\n  \
@@ -178,13 +188,15 @@ fn other_sources_go_on_beside_one_that_waits() {
         repository("other", &other.url())
     );
     let there = start_with(&[("repositories.yaml", &brings_in)]);
+    let applied = |what: &str, commit: &str| {
+        eventually(what, || (there.object("sources", "other")?["status"]["appliedCommit"] == commit).then_some(()));
+    };
+    applied("the other source to be there", &older);
     let commit = remove_two(&there);
     wait_held(&there, &commit);
     other.write("doors.yaml", doors("two"));
     let newer = other.commit("two");
-    eventually("the other source to go on", || {
-        (there.object("sources", "other")?["status"]["appliedCommit"] == newer.as_str()).then_some(())
-    });
+    applied("the other source to go on", &newer);
     assert_eq!(there.sql("select count(*) from desired.commits where source = 'other'").trim(), "2");
     assert_eq!(condition(&there.object("sources", "main").unwrap(), "Held").0, "True");
     // A ResourceSync takes a whole source along: its fleets count, too.
@@ -199,7 +211,7 @@ fn other_sources_go_on_beside_one_that_waits() {
     assert!(there.object("sources", "other").is_some());
     there.fleetctl_ok(&["source", "approve", "main", "--plan", &digest(&source)]);
     there.wait_applied(&commit);
-    assert!(there.object("sources", "other").is_none());
+    assert!(there.is_gone("sources", "other"));
 }
 
 #[test]
@@ -223,9 +235,7 @@ fn a_rewritten_history_waits_also_when_the_source_moves_to_another_path() {
     eventually("the other source", || status("appliedCommit").filter(|commit| *commit == applied));
     // Both at once, as far as the service can tell.
     there.fleetctl_ok(&["source", "suspend", "other", "--reason", "a test"]);
-    other.force(&first);
-    other.write("README.md", "rewritten");
-    let rewritten = other.commit("another history");
+    let rewritten = rewrite(&other, &first);
     there.repo.write("repositories.yaml", brings_in("/there"));
     there.wait_applied(&there.repo.commit("the other source moves"));
     there.fleetctl_ok(&["source", "resume", "other"]);

@@ -4,6 +4,7 @@ use fleet_test::{GitRepo, TestDatabase};
 
 use crate::harness::{Database, Installation, eventually};
 use crate::holds::{condition, devices, digest, enroll, events, fleet, owned, told, wait_held};
+use crate::holds_durable::rewrite;
 
 const SETTINGS: &str = "{deletionGracePeriod: 0s, pollInterval: 1s, allowLocalRepositories: true}";
 
@@ -103,9 +104,7 @@ fn a_rewritten_history_that_waits_does_not_come_in_with_a_move() {
     there.repo.write("README.md", "one\n");
     let applied_commit = there.repo.commit("the lost one");
     there.wait_applied(&applied_commit);
-    there.repo.force(&first);
-    there.repo.write("README.md", "rewritten\n");
-    let rewritten = there.repo.commit("another history");
+    let rewritten = rewrite(&there.repo, &first);
     wait_held(&there, &rewritten);
     // What the source defines is the same at both places.
     move_to(&mut there, "same");

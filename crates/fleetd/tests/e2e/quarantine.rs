@@ -87,17 +87,22 @@ fn a_commit_that_ends_every_worker_rests_also_after_a_kill_and_the_next_one_goes
         (&source["status"]["appliedCommit"], &source["status"]["state"]),
         (&first.as_str().into(), &"Refused".into())
     );
-    let rested = packs.deaths();
+    // Whoever begins to work may look once, also where a busy machine cost the service its lease for a moment.
+    let terms = |there: &Installation| there.service_log().matches("Holding the syncer's lease").count();
+    let (rested, begun) = (packs.deaths(), terms(&there));
     std::thread::sleep(Duration::from_millis(2_500));
-    assert_eq!(packs.deaths(), rested, "it rests");
+    let tries = packs.deaths() - rested;
+    assert!(tries <= terms(&there) - begun, "it rests: {tries} tries");
 
-    // A restart may look once; it does not begin to count from nothing, however often it happens.
+    // So may one that is started again; it does not begin to count from nothing, however often it happens.
     for round in 1..=2 {
+        let rested = packs.deaths();
         there.kill_service();
         there.start_service();
         wait_quarantined(&there, &second);
         std::thread::sleep(Duration::from_millis(2_500));
-        assert!(packs.deaths() <= rested + round, "{} tries after {round} kills, {rested} before", packs.deaths());
+        let tries = packs.deaths() - rested;
+        assert!(tries <= terms(&there), "{tries} tries after kill {round}");
     }
     // Who asks for it gets a try.
     let before = packs.deaths();

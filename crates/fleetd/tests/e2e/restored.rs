@@ -1,12 +1,13 @@
 //! Desired state that is made again has what was in force, wherever it came from, and nobody takes what is not back yet.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fleet_test::GitRepo;
 use fleet_test::file_server::FileServer;
 
 use crate::dependencies::{web_repository, web_settings};
-use crate::harness::{Installation, eventually};
+use crate::harness::{Installation, eventually, eventually_after};
 use crate::holds::{
     condition, devices, digest, enroll, events, fleet, owned, remove_two, start_with, start_with_settings, wait_held,
 };
@@ -53,7 +54,11 @@ fn drop_desired_state(there: &mut Installation, mirrors: bool) {
     there.stop_service();
     there.sql("drop schema desired cascade");
     if mirrors {
-        std::fs::remove_dir_all(there.data_dir().join("mirrors")).unwrap();
+        // A worker that was told to end may still be writing.
+        eventually("the mirrors to be gone", || {
+            std::fs::remove_dir_all(there.data_dir().join("mirrors")).ok();
+            (!there.data_dir().join("mirrors").exists()).then_some(())
+        });
     }
     there.start_service();
 }
@@ -120,7 +125,10 @@ fn a_newer_commit_that_waits_brings_nothing_back_but_what_was_in_force() {
     // The other repository goes back: there is nothing left to ask.
     shared.write("base/etc/shared.conf", "one\n");
     shared.commit("as before");
-    there.wait_applied(&newer);
+    // A commit that waits is judged again once a minute.
+    eventually_after(Duration::from_secs(60), "the newer commit to be applied", || {
+        (there.object("sources", "main")?["status"]["appliedCommit"] == newer.as_str()).then_some(())
+    });
     assert_eq!(devices(&there), before);
 }
 
@@ -251,6 +259,8 @@ fn nobody_takes_what_a_source_defines_whose_host_is_away_while_desired_state_is_
     early.write("lamps.yaml", fleet("lamps", "stolen"));
     early.commit("lamps are ours, again");
     std::fs::rename(&away, &here).unwrap();
+    // By itself it is asked the later the longer it was away.
+    there.fleetctl_ok(&["sync", "late"]);
     applied(&there, "late", &late.head());
     eventually("all devices to be looked at", || {
         (there.sql("select count(*) from devices where dirty") == "0").then_some(())

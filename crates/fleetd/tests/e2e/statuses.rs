@@ -67,7 +67,7 @@ fn two_sources_of_one_repository_do_not_overwrite_each_other_and_one_goes_on_whe
     world.there.stop_service();
     world.there.source_rest = "revision: main, path: gates}".to_owned();
     world.there.start_service();
-    eventually("the source to be gone", || world.there.object("sources", "two").is_none().then_some(()));
+    eventually("the source to be gone", || world.there.is_gone("sources", "two").then_some(()));
     world.repo.write("gates/gates.yaml", fleet("gates", "three"));
     let fourth = world.push();
     world.there.wait_applied(&fourth);

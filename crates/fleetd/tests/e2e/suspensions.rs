@@ -26,7 +26,7 @@ fn nothing_is_applied_after_a_suspension_was_answered_though_a_commit_is_being_w
     std::thread::scope(|scope| {
         // Whoever notes an applied commit waits, after it asked whether the source is suspended.
         let lock = scope.spawn(|| {
-            there.sql("begin; lock table desired.commits in share mode; select pg_sleep(60); rollback");
+            there.sql("begin; lock table desired.commits in share mode; select pg_sleep(240); rollback");
         });
         eventually("the lock", || {
             let locks =
@@ -42,8 +42,13 @@ fn nothing_is_applied_after_a_suspension_was_answered_though_a_commit_is_being_w
             there.fleetctl_ok(&["source", "suspend", "main", "--reason", "a test"]);
             applied(&there)
         });
-        // An answer that does not wait for the writer is there by now.
-        std::thread::sleep(Duration::from_millis(1_500));
+        eventually("the suspension to wait for the writer", || {
+            let waiting = "select count(*) from pg_stat_activity
+                           where wait_event_type = 'Lock' and query like 'select from desired.sources % for share'
+                             and datname = current_database()";
+            (there.sql(waiting) == "1").then_some(())
+        });
+        assert!(!suspended.is_finished(), "it is not answered before the commit is written");
         there.sql(
             "select pg_terminate_backend(pid) from pg_stat_activity
              where query like 'begin; lock table desired.commits%' and pid <> pg_backend_pid()",
@@ -68,27 +73,28 @@ fn a_suspension_at_any_moment_of_a_look_stops_it_and_ends_by_itself() {
     for (round, moment) in [0, 20, 60, 120, 200, 320].into_iter().enumerate() {
         let commit = change(&there, &format!("round {round}\n"));
         std::thread::sleep(Duration::from_millis(moment));
-        let mut suspend = vec!["source", "suspend", "main", "--reason", "a test"];
-        if round == 5 {
-            suspend.extend(["--for", "2s"]);
-        }
-        there.fleetctl_ok(&suspend);
+        there.fleetctl_ok(&["source", "suspend", "main", "--reason", "a test"]);
         let when_answered = applied(&there);
         let told = |commit: &str| {
-            let source = there.object("sources", "main").unwrap();
+            let source = there.object("sources", "main")?;
             (source["status"]["state"] == "Suspended" && source["status"]["observedCommit"] == commit).then_some(())
         };
         eventually("the suspended source to see its newest commit", || told(&commit));
         assert_eq!(applied(&there), when_answered, "round {round}");
-        if round < 5 {
-            there.fleetctl_ok(&["source", "resume", "main"]);
-        }
+        // What was seen of it was seen for sure, however long that took: only now its end comes near.
+        match round {
+            5 => there.fleetctl_ok(&["source", "suspend", "main", "--reason", "a test", "--for", "5s"]),
+            _ => there.fleetctl_ok(&["source", "resume", "main"]),
+        };
         there.wait_applied(&commit);
     }
     eventually("the suspension to be over", || {
         let over = "select count(*) from events where reason = 'SourceSuspensionExpired'";
         (there.sql(over) == "1").then_some(())
     });
-    assert_eq!(there.sql("select count(*) from events where reason = 'SourceSyncFailed'"), "0");
-    assert!(!there.service_log().contains("Cannot write a source"), "being suspended is no failure");
+    assert_eq!(there.sql("select count(*) from events where kind = 'Source' and type = 'Warning'"), "0");
+    // A busy machine may cost the service its lease for a moment; that is another matter.
+    let log = there.service_log();
+    let failure = log.lines().find(|line| line.contains("Cannot write a source") && !line.contains("lease"));
+    assert_eq!(failure, None, "being suspended is no failure");
 }
