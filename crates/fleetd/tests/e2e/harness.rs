@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fleet_test::{GitRepo, TestDatabase};
+use fleet_test::{GitRepo, ReservedPort, TestDatabase};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -136,6 +136,8 @@ pub(crate) struct Installation {
     pub(crate) repo: GitRepo,
     pub(crate) database: Database,
     addresses: Option<[SocketAddr; 3]>,
+    /// Nobody else gets its addresses while it is stopped.
+    _ports: [ReservedPort; 3],
     git_settings: String,
     pub(crate) source_url: String,
     /// What the source `main` has besides its name and URL, with the closing brace; further sources may follow on lines of
@@ -181,12 +183,14 @@ impl Installation {
         database: Database,
         git_settings: &str,
     ) -> Self {
+        let ports = [(); 3].map(|()| ReservedPort::take().unwrap());
         let mut installation = Self {
             dir: tempfile::Builder::new().prefix("shorebase-e2e").tempdir().unwrap(),
             repo,
             database,
             service: None,
-            addresses: None,
+            addresses: Some(ports.each_ref().map(ReservedPort::address)),
+            _ports: ports,
             git_settings: git_settings.to_owned(),
             source_url: source_url.to_owned(),
             source_rest: source_rest.to_owned(),

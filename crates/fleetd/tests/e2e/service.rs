@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fleet_test::TestDatabase;
+use fleet_test::{ReservedPort, TestDatabase};
 use rustix::process::Signal;
 
 use crate::harness::{Process, eventually, program};
@@ -15,8 +15,10 @@ use crate::harness::{Process, eventually, program};
 pub(crate) struct Service {
     process: Option<Process>,
     dir: PathBuf,
-    /// User interface, agent interface, metrics; known from the first start on.
-    addresses: Option<[SocketAddr; 3]>,
+    /// User interface, agent interface, metrics.
+    addresses: [SocketAddr; 3],
+    /// Nobody else gets its addresses while it is stopped.
+    _ports: [ReservedPort; 3],
     pub(crate) config: ServiceConfig,
 }
 
@@ -35,7 +37,9 @@ impl Service {
     /// A service that is not started yet, with its files below `dir`.
     pub(crate) fn new(dir: &Path, config: ServiceConfig) -> Self {
         fs::create_dir_all(dir).unwrap();
-        Self { process: None, dir: dir.to_owned(), addresses: None, config }
+        let ports = [(); 3].map(|()| ReservedPort::take().unwrap());
+        let addresses = ports.each_ref().map(ReservedPort::address);
+        Self { process: None, dir: dir.to_owned(), addresses, _ports: ports, config }
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -54,8 +58,7 @@ impl Service {
 
     /// Starts the process and does not wait.
     pub(crate) fn spawn(&mut self) {
-        let [user, agent, metrics] =
-            self.addresses.unwrap_or([SocketAddr::from(([127, 0, 0, 1], 0)); 3]).map(|address| address.to_string());
+        let [user, agent, metrics] = self.addresses;
         let text = format!(
             "dataDir: {data}\nlog: {{level: info, format: json}}\ndatabase: {{url: \"{database}\"}}\n\
              userApi: {{address: '{user}'}}\nagentApi: {{address: '{agent}'}}\nmetrics: {{address: '{metrics}'}}\n\
@@ -77,14 +80,14 @@ impl Service {
     pub(crate) fn start(&mut self) {
         self.spawn();
         let process = self.process.as_mut().expect("just started");
-        self.addresses = Some(process.ready());
+        assert_eq!(process.ready(), self.addresses);
     }
 
     /// Whether it says of itself that it can serve.
     pub(crate) fn is_ready(&self) -> bool {
         use std::io::{Read, Write};
         let ask = || -> std::io::Result<String> {
-            let mut stream = std::net::TcpStream::connect(self.addresses.expect("started once")[2])?;
+            let mut stream = std::net::TcpStream::connect(self.addresses[2])?;
             stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
             stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
             let mut answer = String::new();
@@ -129,13 +132,13 @@ impl Service {
         token.args(["token", "--role", "admin", "--subject", "tester", "--data-dir"]).arg(self.data_dir());
         let token = run(&mut token);
         let mut command = Command::new(program("fleetctl"));
-        let url = format!("https://{}", self.addresses.expect("started once")[0]);
+        let url = format!("https://{}", self.addresses[0]);
         command.args(args).args(["--server", &url, "--ca"]).arg(self.data_dir().join("ca/root.crt"));
         run(command.env("FLEETCTL_TOKEN", token))
     }
 
     pub(crate) fn agent_url(&self) -> String {
-        format!("https://{}", self.addresses.expect("started once")[1])
+        format!("https://{}", self.addresses[1])
     }
 }
 
