@@ -32,7 +32,10 @@ impl World {
         let service = SyncService::start(Path::new(env!("CARGO_BIN_EXE_fleetd")), &settings);
         service.wait_for_applied(sources, DEADLINE);
         let hub = Hub::new(&service.user_url(), &service.ca_pem());
-        Self { service, hub, farm, server }
+        let world = Self { service, hub, farm, server };
+        // A look is counted a moment after the database has what came of it.
+        eventually("the first looks to be counted", || (world.applied() >= sources as u64).then_some(()));
+        world
     }
 
     /// Changes the fleet of a source, has it announced, and waits until that is applied.
@@ -44,8 +47,12 @@ impl World {
         self.service.process().line(from, &["\"Applied a commit\"", &commit], DEADLINE);
     }
 
+    fn applied(&self) -> u64 {
+        self.service.counted(&["shorebase_syncer_sync_commits_applied_total"])
+    }
+
     fn looks(&self) -> u64 {
-        self.service.unchanged_polls() + self.service.counted(&["shorebase_syncer_sync_commits_applied_total"])
+        self.service.unchanged_polls() + self.applied()
     }
 
     fn sql(&self, sql: &str) -> String {
@@ -73,7 +80,7 @@ fn an_unchanged_poll_costs_next_to_no_sql_however_many_sources_there_are() {
 
     // Whoever looks sees that the hosts were asked, and what is decided meanwhile counts at once.
     let old = "select count(*) from desired.sources where last_polled_at < now() - interval '40 seconds'";
-    assert_eq!(world.sql(old), "0");
+    eventually("all to be seen that were asked", || (world.sql(old) == "0").then_some(()));
     let suspend = "insert into source_suspensions (org_id, source, reason, suspended_by, suspended_at) select org_id, name, \
                    'a test', 'user:tester', now() from desired.sources where name = 'source-7'";
     world.sql(suspend);
