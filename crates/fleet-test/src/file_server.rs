@@ -52,7 +52,8 @@ impl FileServer {
             with_client_certificate: ReservedPort::take()?,
             http: ReservedPort::take()?,
         };
-        let running = start_nginx(&nginx, directory.path(), &config(directory.path(), &ports, locations), &ports.https)?;
+        let running =
+            start_nginx(&nginx, directory.path(), &config(directory.path(), &ports, locations), &ports.https)?;
         Ok(Self { ports, ca_pem: authority.pem, client, stranger, _nginx: running, directory })
     }
 

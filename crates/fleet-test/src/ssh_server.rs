@@ -87,8 +87,8 @@ impl SshServer {
             .process_group(0)
             .spawn()
             .context("start sshd")?;
-        let sshd = answers(Killed(child), &port)
-            .with_context(|| fs::read_to_string(at("sshd.log")).unwrap_or_default())?;
+        let sshd =
+            answers(Killed(child), &port).with_context(|| fs::read_to_string(at("sshd.log")).unwrap_or_default())?;
         let known_hosts = format!("[127.0.0.1]:{} {}", port.port(), fs::read_to_string(at("host.pub"))?);
         Ok(Self { port, user: user_name()?, known_hosts, directory, _sshd: sshd })
     }

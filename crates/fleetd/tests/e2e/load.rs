@@ -31,7 +31,7 @@ impl World {
             log: log.to_owned(),
         };
         let service = SyncService::start(Path::new(env!("CARGO_BIN_EXE_fleetd")), &settings);
-        service.wait_for_applied(sources, DEADLINE);
+        service.wait_for_applied(sources, 2 * DEADLINE);
         let hub = Hub::new(&service.user_url(), &service.ca_pem());
         let world = Self { service, hub, farm, server };
         // A look is counted a moment after the database has what came of it.
