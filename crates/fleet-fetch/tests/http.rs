@@ -262,8 +262,8 @@ async fn a_server_that_drips_or_stalls_does_not_hold_us() {
     let server = server();
     server.write("big.txt", vec![b'x'; 200_000]).unwrap();
     let limits = FetchLimits {
-        connect: Duration::from_millis(500),
-        no_progress: Duration::from_millis(1500),
+        connect: Duration::from_secs(5),
+        no_progress: Duration::from_secs(2),
         total: Duration::from_secs(4),
         ..FetchLimits::default()
     };
@@ -274,11 +274,11 @@ async fn a_server_that_drips_or_stalls_does_not_hold_us() {
     assert!(started.elapsed() >= Duration::from_secs(1) && started.elapsed() < Duration::from_secs(20));
     let proxy = TcpFaultProxy::start(([127, 0, 0, 1], server.https_port()).into()).await.unwrap();
     let through = place(&server, format!("https://localhost:{}/big.txt", proxy.address().port()));
-    assert_eq!(content(fetcher.get(&through, &Validators::default()).await).0.len(), 200_000);
+    assert_eq!(content(get(&through).await).0.len(), 200_000);
     proxy.set(Fault::Stall);
     assert_eq!(kind(fetcher.get(&through, &Validators::default()).await), FetchErrorKind::DeadlineExceeded);
     proxy.set(Fault::Reset);
-    assert_eq!(kind(fetcher.get(&through, &Validators::default()).await), FetchErrorKind::Unreachable);
+    assert_eq!(kind(get(&through).await), FetchErrorKind::Unreachable);
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ mod tests {
     async fn forty_values_behind_a_host_that_never_answers_cost_one_deadline() {
         let mut world = World::new().await;
         // Git workers that say nothing, as where a host accepts and never answers.
-        let deadline = Duration::from_millis(1_500);
+        let deadline = Duration::from_secs(2);
         let limits = Limits { no_progress: deadline, total: deadline, ..Limits::default() };
         world.git = WorkerPool::new(WorkerCommand::new("/bin/sleep", ["60"]), limits);
         let fleet = "apiVersion: flightctl.io/v1beta1\nkind: Fleet\nmetadata: {name: f}\nspec:\n  selector: {matchLabels: {in: 'yes'}}\n  \
@@ -120,7 +120,7 @@ mod tests {
 
         let began = Instant::now();
         let desired = world.desired("main", &"a".repeat(40).parse().unwrap(), &files).await;
-        assert!(began.elapsed() >= deadline && began.elapsed() < 4 * deadline, "{:?}", began.elapsed());
+        assert!(began.elapsed() >= deadline && began.elapsed() < 10 * deadline, "{:?}", began.elapsed());
         assert_eq!(desired.missing_values.len(), 40);
         let reasons = desired.missing_values.iter().map(|row| row.reason.clone().unwrap_or_default());
         let mut said: Vec<String> =

@@ -251,14 +251,7 @@ fn follow(
         let local = local_path(&definition.url);
         let source = Source::new(Arc::clone(shared), lease.clone(), row);
         let times = Times { poll_interval: shared.config.poll_interval, deadline: shared.config.look_deadline() };
-        tasks.spawn(source_loop(
-            source,
-            wakers.source(&name),
-            Arc::clone(&wakers.list),
-            local,
-            times,
-            token.clone(),
-        ));
+        tasks.spawn(source_loop(source, wakers.source(&name), Arc::clone(&wakers.list), local, times, token.clone()));
         running.insert(name, (identity, token));
     }
 }

@@ -31,6 +31,8 @@ struct Shared {
     badness: Badness,
     requests: AtomicU64,
     sent: AtomicU64,
+    /// So much is sent and no more.
+    allowed: AtomicU64,
     ends: AtomicBool,
 }
 
@@ -46,6 +48,7 @@ impl BadHost {
             badness,
             requests: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            allowed: AtomicU64::new(u64::MAX),
             ends: AtomicBool::new(false),
         });
         let for_all = Arc::clone(&shared);
@@ -73,6 +76,11 @@ impl BadHost {
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// Sends about so many bytes of packs in all, and then nothing until more is allowed.
+    pub fn allow(&self, bytes: u64) {
+        self.shared.allowed.store(bytes, Ordering::SeqCst);
     }
 
     /// Bytes of packs sent so far.
@@ -163,6 +171,12 @@ impl Shared {
         let blob = packed_blob();
         while !self.ends.load(Ordering::SeqCst) {
             for portion in blob.chunks(60_000) {
+                while self.sent.load(Ordering::SeqCst) >= self.allowed.load(Ordering::SeqCst) {
+                    if self.ends.load(Ordering::SeqCst) {
+                        return Ok(());
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 band(writer, portion)?;
                 self.sent.fetch_add(u64::try_from(portion.len()).unwrap_or(0), Ordering::SeqCst);
             }

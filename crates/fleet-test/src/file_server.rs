@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
-use crate::git_server::{KilledOnDrop, NGINX, first_of, free_port, start_nginx};
+use crate::ReservedPort;
+use crate::git_server::{FINISHED, KilledOnDrop, NGINX, finished, first_of, start_nginx};
 
 /// A running server. Its root is empty; everything below it is served with `ETag` and `Last-Modified`.
 #[derive(Debug)]
@@ -22,11 +23,11 @@ pub struct FileServer {
     directory: tempfile::TempDir,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Ports {
-    https: u16,
-    with_client_certificate: u16,
-    http: u16,
+    https: ReservedPort,
+    with_client_certificate: ReservedPort,
+    http: ReservedPort,
 }
 
 impl FileServer {
@@ -34,7 +35,7 @@ impl FileServer {
     /// files.
     ///
     /// # Errors
-    /// When nginx is not installed, does not understand `locations`, or does not start in 10 s.
+    /// When nginx is not installed, does not understand `locations`, or does not start in a minute.
     pub fn start(locations: &str) -> Result<Self> {
         let nginx = first_of(&NGINX).context("the test file server needs nginx; install the package nginx-light")?;
         let directory = tempfile::Builder::new().prefix("file-server-").tempdir().context("create its directory")?;
@@ -46,23 +47,17 @@ impl FileServer {
         fs::write(directory.path().join("ca.pem"), &authority.pem)?;
         fs::write(directory.path().join("server.pem"), certificate)?;
         fs::write(directory.path().join("server.key"), key)?;
-        // nginx cannot report a port that the system chose, so another program may take it in between: try again then.
-        let mut last_error = None;
-        for _ in 0..5 {
-            let ports = Ports { https: free_port()?, with_client_certificate: free_port()?, http: free_port()? };
-            let config = config(directory.path(), ports, locations);
-            match start_nginx(&nginx, directory.path(), &config, ports.https) {
-                Ok(running) => {
-                    let ca_pem = authority.pem;
-                    return Ok(Self { ports, ca_pem, client, stranger, _nginx: running, directory });
-                }
-                Err(error) => last_error = Some(error),
-            }
-        }
-        Err(last_error.context("five attempts were made")?)
+        let ports = Ports {
+            https: ReservedPort::take()?,
+            with_client_certificate: ReservedPort::take()?,
+            http: ReservedPort::take()?,
+        };
+        let running =
+            start_nginx(&nginx, directory.path(), &config(directory.path(), &ports, locations), &ports.https)?;
+        Ok(Self { ports, ca_pem: authority.pem, client, stranger, _nginx: running, directory })
     }
 
-    /// Writes a file below the root, with a time of change that no version before had.
+    /// Writes a file below the root, at once, with a time of change that no version before had.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -72,12 +67,15 @@ impl FileServer {
         if let Some(parent) = file.parent() {
             fs::create_dir_all(parent)?;
         }
-        fs::write(&file, content)?;
+        // Whoever asks meanwhile gets the one or the other, whole.
+        let fresh = self.directory.path().join("fresh");
+        fs::write(&fresh, content)?;
         // nginx tells versions apart by seconds and size.
         if let Some(before) = before {
             let later: SystemTime = before + std::time::Duration::from_secs(2);
-            fs::File::options().write(true).open(&file)?.set_modified(later)?;
+            fs::File::options().write(true).open(&fresh)?.set_modified(later)?;
         }
+        fs::rename(&fresh, &file)?;
         Ok(())
     }
 
@@ -88,22 +86,22 @@ impl FileServer {
 
     /// The `https://` URL of `path`.
     pub fn https_url(&self, path: &str) -> String {
-        format!("https://localhost:{}/{path}", self.ports.https)
+        format!("https://localhost:{}/{path}", self.ports.https.port())
     }
 
     /// The `https://` URL of `path` for those who show the certificate [`client_pem`](Self::client_pem).
     pub fn client_url(&self, path: &str) -> String {
-        format!("https://localhost:{}/{path}", self.ports.with_client_certificate)
+        format!("https://localhost:{}/{path}", self.ports.with_client_certificate.port())
     }
 
     /// The `http://` URL of `path`.
     pub fn http_url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}/{path}", self.ports.http)
+        format!("http://127.0.0.1:{}/{path}", self.ports.http.port())
     }
 
     /// The port of HTTPS, for proxies.
     pub fn https_port(&self) -> u16 {
-        self.ports.https
+        self.ports.https.port()
     }
 
     /// The CA that signed the certificate of the server, as PEM.
@@ -121,11 +119,10 @@ impl FileServer {
         (&self.stranger.0, &self.stranger.1)
     }
 
-    /// One line for each request so far: status, path, `Authorization`, subject of the client certificate, `-` for what was
+    /// One line for each request that was answered so far: status, path, `Authorization`, subject of the client certificate, `-` for what was
     /// not there.
     pub fn requests(&self) -> Vec<String> {
-        let log = fs::read_to_string(self.directory.path().join("access.log")).unwrap_or_default();
-        log.lines().map(str::to_owned).collect()
+        finished(self.ports.http.address(), self.directory.path())
     }
 }
 
@@ -157,8 +154,9 @@ impl Authority {
     }
 }
 
-fn config(directory: &Path, ports: Ports, locations: &str) -> String {
-    let Ports { https, with_client_certificate, http } = ports;
+fn config(directory: &Path, ports: &Ports, locations: &str) -> String {
+    let [https, with_client_certificate, http] =
+        [&ports.https, &ports.with_client_certificate, &ports.http].map(ReservedPort::port);
     let root = directory.join("root");
     let locations = locations.replace("{root}", &root.display().to_string());
     let (directory, root) = (directory.display(), root.display());
@@ -183,7 +181,7 @@ http {{
     listen 127.0.0.1:{https} ssl;
     listen 127.0.0.1:{http};
     {tls}
-{locations}
+{FINISHED}{locations}
   }}
   server {{
     listen 127.0.0.1:{with_client_certificate} ssl;

@@ -87,6 +87,7 @@ struct State {
     next_id: u64,
     has_user: bool,
     failures: VecDeque<Failure>,
+    status_failures: VecDeque<Failure>,
     away: Option<Failure>,
     requests: Vec<(Instant, String)>,
     violations: Vec<String>,
@@ -159,6 +160,11 @@ impl ForgeHost {
     /// The next requests fail, one each.
     pub fn fail(&self, failures: impl IntoIterator<Item = Failure>) {
         self.lock().failures.extend(failures);
+    }
+
+    /// The next requests that set a status fail, one each; others pass.
+    pub fn fail_statuses(&self, failures: impl IntoIterator<Item = Failure>) {
+        self.lock().status_failures.extend(failures);
     }
 
     /// All requests fail from now on, until `None`.
@@ -246,7 +252,12 @@ async fn answer(Shared((flavor, state)): Shared<Context>, request: Request) -> R
     let (failure, late) = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         state.requests.push((Instant::now(), format!("{} {target}", parts.method)));
-        match state.failures.pop_front().or_else(|| state.away.clone()) {
+        let sets_status = parts.method == "POST" && target.contains("/statuses/");
+        let mut failure = state.failures.pop_front();
+        if sets_status && failure.is_none() {
+            failure = state.status_failures.pop_front();
+        }
+        match failure.or_else(|| state.away.clone()) {
             None => (None, None),
             Some(Failure::Late(delay)) => (None, Some(delay)),
             Some(Failure::Answer(status, headers, text)) => {

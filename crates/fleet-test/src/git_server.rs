@@ -2,7 +2,8 @@
 //! authentication if wanted. Listens on the loopback only and is gone when dropped.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -11,17 +12,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::ReservedPort;
 use crate::file_server::Authority;
 
 pub(crate) const NGINX: [&str; 3] = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"];
-const START_DEADLINE: Duration = Duration::from_secs(10);
+const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A running Git host. Serves every repository below its root, read-only.
 #[derive(Debug)]
 pub struct GitServer {
-    https_port: u16,
-    http_port: u16,
-    certificate_port: u16,
+    ports: Ports,
     certificates: Certificates,
     // Killed before their directory goes.
     _nginx: KilledOnDrop,
@@ -38,11 +38,11 @@ struct Certificates {
 }
 
 /// Where nginx listens: HTTPS, HTTP, and HTTPS that wants a client certificate.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Ports {
-    https: u16,
-    http: u16,
-    certificate: u16,
+    https: ReservedPort,
+    http: ReservedPort,
+    certificate: ReservedPort,
 }
 
 /// A process that leads a group of its own, since fcgiwrap works in children that outlive it.
@@ -71,7 +71,7 @@ impl GitServer {
     /// Serves the repositories below `root`; with `credentials` (user name and password) only to who knows them.
     ///
     /// # Errors
-    /// When a program is missing (the error lists all Debian packages to install), or the server does not start in 10 s.
+    /// When a program is missing (the error lists all Debian packages to install), or the server does not start in a minute.
     pub fn start(root: &Path, credentials: Option<(&str, &str)>) -> Result<Self> {
         let programs = Programs::find()?;
         let directory =
@@ -81,27 +81,11 @@ impl GitServer {
             fs::write(directory.path().join("htpasswd"), format!("{user}:{{PLAIN}}{password}\n"))?;
         }
         let fcgiwrap = start_fcgiwrap(&programs, directory.path())?;
-        // nginx cannot report a port that the system chose, so another program may take it in between: try again then.
-        let mut last_error = None;
-        for _ in 0..5 {
-            let ports = Ports { https: free_port()?, http: free_port()?, certificate: free_port()? };
-            let config = nginx_config(directory.path(), root, &programs.backend, ports, credentials.is_some());
-            match start_nginx(&programs.nginx, directory.path(), &config, ports.https) {
-                Ok(nginx) => {
-                    return Ok(Self {
-                        https_port: ports.https,
-                        http_port: ports.http,
-                        certificate_port: ports.certificate,
-                        certificates,
-                        _nginx: nginx,
-                        _fcgiwrap: fcgiwrap,
-                        directory,
-                    });
-                }
-                Err(error) => last_error = Some(error),
-            }
-        }
-        Err(last_error.context("five attempts were made")?)
+        let ports =
+            Ports { https: ReservedPort::take()?, http: ReservedPort::take()?, certificate: ReservedPort::take()? };
+        let config = nginx_config(directory.path(), root, &programs.backend, &ports, credentials.is_some());
+        let nginx = start_nginx(&programs.nginx, directory.path(), &config, &ports.https)?;
+        Ok(Self { ports, certificates, _nginx: nginx, _fcgiwrap: fcgiwrap, directory })
     }
 
     /// Lets in who knows these from the next request on, where [`start`](Self::start) was given credentials.
@@ -116,12 +100,12 @@ impl GitServer {
 
     /// The `https://` URL of the repository at `path` below the root.
     pub fn https_url(&self, path: &str) -> String {
-        format!("https://localhost:{}/{path}", self.https_port)
+        format!("https://localhost:{}/{path}", self.ports.https.port())
     }
 
     /// An `https://` URL that redirects to the same repository on `other`, which is another host to any client.
     pub fn redirecting_url(&self, other: &Self, path: &str) -> String {
-        self.https_url(&format!("to-port/{}/{path}", other.https_port))
+        self.https_url(&format!("to-port/{}/{path}", other.ports.https.port()))
     }
 
     /// An `https://` URL of the repository at `path` where the host speaks the old protocol only, not version 2.
@@ -131,25 +115,23 @@ impl GitServer {
 
     /// The `http://` URL of the repository at `path` below the root.
     pub fn http_url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}/{path}", self.http_port)
+        format!("http://127.0.0.1:{}/{path}", self.ports.http.port())
     }
 
     /// The port of HTTPS on 127.0.0.1, for proxies; the certificate is good for `localhost` and any port.
     pub fn https_port(&self) -> u16 {
-        self.https_port
+        self.ports.https.port()
     }
 
     /// The port of plain HTTP on 127.0.0.1, for proxies.
     pub fn http_port(&self) -> u16 {
-        self.http_port
+        self.ports.http.port()
     }
 
-    /// All requests so far, one line each: method, path, status.
+    /// All requests that were answered so far, one line each: method, path, status.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
-        // Without any request there is no file yet.
-        let log = fs::read_to_string(self.directory.path().join("access.log")).unwrap_or_default();
-        log.lines().map(ToOwned::to_owned).collect()
+        finished(self.ports.http.address(), self.directory.path())
     }
 
     /// The certificate of the CA that signed the server's certificate, as PEM.
@@ -159,13 +141,13 @@ impl GitServer {
 
     /// The `https://` URL of the repository at `path` for those who show the certificate of [`client_pem`](Self::client_pem).
     pub fn client_url(&self, path: &str) -> String {
-        format!("https://localhost:{}/{path}", self.certificate_port)
+        format!("https://localhost:{}/{path}", self.ports.certificate.port())
     }
 
     /// An `https://` URL that redirects to the same repository at the port that wants a client certificate, which is
     /// another host to any client.
     pub fn redirecting_to_client_url(&self, path: &str) -> String {
-        self.https_url(&format!("to-port/{}/{path}", self.certificate_port))
+        self.https_url(&format!("to-port/{}/{path}", self.ports.certificate.port()))
     }
 
     /// A client certificate that the server accepts and its key, as PEM.
@@ -208,8 +190,22 @@ pub(crate) fn first_of(paths: &[&str]) -> Option<PathBuf> {
     paths.iter().map(PathBuf::from).find(|path| path.is_file())
 }
 
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// The line of nginx' configuration that answers [`finished`].
+pub(crate) const FINISHED: &str = "    location = /.finished { access_log off; return 204; }\n";
+
+/// The lines of nginx' log. It notes a request after its answer: what came before this call is in, since nginx works in one
+/// process and answered another request meanwhile.
+pub(crate) fn finished(http: SocketAddr, directory: &Path) -> Vec<String> {
+    let ask = || -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(http)?;
+        stream.set_read_timeout(Some(START_DEADLINE))?;
+        stream.write_all(b"GET /.finished HTTP/1.0\r\n\r\n")?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    };
+    // A server that has ended has noted all it ever will.
+    let _ = ask();
+    let log = fs::read_to_string(directory.join("access.log")).unwrap_or_default();
+    log.lines().map(str::to_owned).collect()
 }
 
 /// Writes `server.pem` and `server.key` for `localhost`, and `ca.pem` of the CA that signed them and client certificates.
@@ -243,7 +239,7 @@ fn start_fcgiwrap(programs: &Programs, directory: &Path) -> Result<KilledOnDrop>
     Ok(child)
 }
 
-pub(crate) fn start_nginx(nginx: &Path, directory: &Path, config: &str, port: u16) -> Result<KilledOnDrop> {
+pub(crate) fn start_nginx(nginx: &Path, directory: &Path, config: &str, port: &ReservedPort) -> Result<KilledOnDrop> {
     let file = directory.join("nginx.conf");
     fs::write(&file, config)?;
     let log = directory.join("error.log");
@@ -261,7 +257,7 @@ pub(crate) fn start_nginx(nginx: &Path, directory: &Path, config: &str, port: u1
         .spawn()
         .context("start nginx")?;
     let mut child = KilledOnDrop(child);
-    until_ready(&mut child, "nginx", || TcpStream::connect(("127.0.0.1", port)).is_ok())
+    until_ready(&mut child, "nginx", || TcpStream::connect(port.address()).is_ok())
         .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
     Ok(child)
 }
@@ -280,9 +276,9 @@ fn until_ready(child: &mut KilledOnDrop, name: &str, ready: impl Fn() -> bool) -
     Ok(())
 }
 
-fn nginx_config(directory: &Path, root: &Path, backend: &Path, ports: Ports, authenticate: bool) -> String {
+fn nginx_config(directory: &Path, root: &Path, backend: &Path, ports: &Ports, authenticate: bool) -> String {
     let (directory, root, backend) = (directory.display(), root.display(), backend.display());
-    let Ports { https, http, certificate } = ports;
+    let [https, http, certificate] = [&ports.https, &ports.http, &ports.certificate].map(ReservedPort::port);
     let auth = if authenticate {
         format!("auth_basic \"git\"; auth_basic_user_file {directory}/htpasswd;")
     } else {
@@ -338,7 +334,7 @@ http {{
     listen 127.0.0.1:{http};
     ssl_certificate {directory}/server.pem;
     ssl_certificate_key {directory}/server.key;
-{locations}
+{FINISHED}{locations}
   }}
   server {{
     listen 127.0.0.1:{certificate} ssl;

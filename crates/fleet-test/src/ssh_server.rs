@@ -1,7 +1,7 @@
 //! A real SSH server for tests, and a real `git daemon`: on the loopback only, gone when dropped.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-const START_DEADLINE: Duration = Duration::from_secs(10);
+use crate::ReservedPort;
+
+const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A running `sshd` that lets one key in, as the user who runs the test.
 #[derive(Debug)]
 pub struct SshServer {
-    port: u16,
+    port: ReservedPort,
     user: String,
     known_hosts: String,
     directory: tempfile::TempDir,
@@ -25,7 +27,7 @@ pub struct SshServer {
 /// A running `git daemon`.
 #[derive(Debug)]
 pub struct GitDaemon {
-    port: u16,
+    port: ReservedPort,
     _daemon: Killed,
 }
 
@@ -46,7 +48,7 @@ impl SshServer {
     /// Starts a server that accepts [`SshServer::private_key`] and, encrypted, [`SshServer::encrypted_key`].
     ///
     /// # Errors
-    /// When a program is missing, or the server does not start in 10 s.
+    /// When a program is missing, or the server does not start in a minute.
     pub fn start() -> Result<Self> {
         let sshd = ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd"]
             .into_iter()
@@ -66,37 +68,29 @@ impl SshServer {
         if rustix::process::getuid().is_root() {
             fs::create_dir_all("/run/sshd")?;
         }
-        let mut last = None;
-        for _ in 0..5 {
-            let port = free_port()?;
-            let config = format!(
-                "Port {port}\nListenAddress 127.0.0.1\nHostKey {host}\nPidFile none\nAuthorizedKeysFile {keys}\nStrictModes no\n\
-                 UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
-                 AcceptEnv GIT_PROTOCOL\nLogLevel ERROR\n",
-                host = at("host").display(),
-                keys = at("authorized_keys").display(),
-            );
-            fs::write(at("sshd_config"), config)?;
-            let child = Command::new(&sshd)
-                .args(["-D", "-e", "-f"])
-                .arg(at("sshd_config"))
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(fs::File::create(at("sshd.log"))?)
-                .process_group(0)
-                .spawn()
-                .context("start sshd")?;
-            match answers(Killed(child), port) {
-                Ok(sshd) => {
-                    let host_key = fs::read_to_string(at("host.pub"))?;
-                    let known_hosts = format!("[127.0.0.1]:{port} {host_key}");
-                    return Ok(Self { port, user: user_name()?, known_hosts, directory, _sshd: sshd });
-                }
-                Err(error) => last = Some(error),
-            }
-        }
-        let log = fs::read_to_string(at("sshd.log")).unwrap_or_default();
-        Err(last.context("five attempts were made")?.context(log))
+        let port = ReservedPort::take()?;
+        let config = format!(
+            "Port {number}\nListenAddress 127.0.0.1\nHostKey {host}\nPidFile none\nAuthorizedKeysFile {keys}\nStrictModes no\n\
+             UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
+             AcceptEnv GIT_PROTOCOL\nLogLevel ERROR\n",
+            number = port.port(),
+            host = at("host").display(),
+            keys = at("authorized_keys").display(),
+        );
+        fs::write(at("sshd_config"), config)?;
+        let child = Command::new(&sshd)
+            .args(["-D", "-e", "-f"])
+            .arg(at("sshd_config"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(at("sshd.log"))?)
+            .process_group(0)
+            .spawn()
+            .context("start sshd")?;
+        let sshd =
+            answers(Killed(child), &port).with_context(|| fs::read_to_string(at("sshd.log")).unwrap_or_default())?;
+        let known_hosts = format!("[127.0.0.1]:{} {}", port.port(), fs::read_to_string(at("host.pub"))?);
+        Ok(Self { port, user: user_name()?, known_hosts, directory, _sshd: sshd })
     }
 
     /// What opens [`SshServer::encrypted_key`].
@@ -105,13 +99,13 @@ impl SshServer {
     /// The `ssh://` URL of a repository.
     #[must_use]
     pub fn url(&self, repository: &Path) -> String {
-        format!("ssh://{}@127.0.0.1:{}{}", self.user, self.port, repository.display())
+        format!("ssh://{}@127.0.0.1:{}{}", self.user, self.port.port(), repository.display())
     }
 
     /// The port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.port()
     }
 
     /// The user to log in as.
@@ -159,42 +153,36 @@ impl GitDaemon {
     /// Serves every repository below `root`.
     ///
     /// # Errors
-    /// When `git daemon` is missing, or does not start in 10 s.
+    /// When `git daemon` is missing, or does not start in a minute.
     pub fn start(root: &Path) -> Result<Self> {
-        let mut last = None;
-        for _ in 0..5 {
-            let port = free_port()?;
-            let child = Command::new("git")
-                .args(["daemon", "--export-all", "--listen=127.0.0.1", "--reuseaddr"])
-                .arg(format!("--port={port}"))
-                .arg(format!("--base-path={}", root.display()))
-                .arg(root)
-                .env("GIT_CONFIG_NOSYSTEM", "1")
-                .env("GIT_CONFIG_GLOBAL", "/dev/null")
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .process_group(0)
-                .spawn()
-                .context("start git daemon")?;
-            match answers(Killed(child), port) {
-                Ok(daemon) => return Ok(Self { port, _daemon: daemon }),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.context("five attempts were made")?)
+        let port = ReservedPort::take()?;
+        let child = Command::new("git")
+            .args(["daemon", "--export-all", "--listen=127.0.0.1", "--reuseaddr"])
+            .arg(format!("--port={}", port.port()))
+            .arg(format!("--base-path={}", root.display()))
+            .arg(root)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("start git daemon")?;
+        let daemon = answers(Killed(child), &port)?;
+        Ok(Self { port, _daemon: daemon })
     }
 
     /// The `git://` URL of the repository at `path` below the root.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("git://127.0.0.1:{}/{path}", self.port)
+        format!("git://127.0.0.1:{}/{path}", self.port.port())
     }
 
     /// The port on 127.0.0.1, for proxies.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.port()
     }
 }
 
@@ -215,14 +203,10 @@ fn user_name() -> Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
-fn answers(mut process: Killed, port: u16) -> Result<Killed> {
+fn answers(mut process: Killed, port: &ReservedPort) -> Result<Killed> {
     let started = Instant::now();
     while started.elapsed() < START_DEADLINE {
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+        if TcpStream::connect(port.address()).is_ok() {
             return Ok(process);
         }
         if let Some(status) = process.0.try_wait()? {
@@ -230,5 +214,5 @@ fn answers(mut process: Killed, port: u16) -> Result<Killed> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    bail!("the server does not answer on port {port}")
+    bail!("the server does not answer on port {}", port.port())
 }

@@ -48,6 +48,11 @@ impl Answer {
 
 impl World {
     async fn new() -> Self {
+        Self::with_wait(Duration::from_millis(300)).await
+    }
+
+    /// As [`Self::new`], where an approval waits so long for the certificate.
+    async fn with_wait(approval_wait: Duration) -> Self {
         let db = TestDatabase::create();
         let store = Store::connect(&ConnectOptions { url: db.url(), max_connections: 5 }).await.unwrap();
         store.migrate().await.unwrap();
@@ -56,10 +61,7 @@ impl World {
         let issuer = LocalIssuer::load_or_create(dir.path(), Arc::clone(&clock)).unwrap();
         let auth = Authenticator::new(Arc::clone(&clock), Some(&issuer), &[]).unwrap();
         let ca = Arc::new(CertificateAuthority::load_or_create(dir.path(), clock.now()).unwrap());
-        let config = UserApiConfig {
-            approval_wait: Duration::from_millis(300),
-            ..UserApiConfig::new("https://fleet.example:7443")
-        };
+        let config = UserApiConfig { approval_wait, ..UserApiConfig::new("https://fleet.example:7443") };
         let router = UserApi::new(store.clone(), auth, ca, clock, config, UserApiMetrics::default()).router();
         Self { store, router, issuer, db, _dir: dir }
     }
@@ -463,7 +465,7 @@ async fn a_source_shows_its_findings_and_can_be_synced() {
     let mut listener = world.store.listen().await.unwrap();
     let answer = world.send(Role::Operator, Method::POST, "/sources/fleets/sync", None).await;
     assert_eq!((answer.code, &answer.body["kind"]), (StatusCode::ACCEPTED, &json!("Source")));
-    let heard = tokio::time::timeout(Duration::from_secs(10), listener.next()).await.unwrap().unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(30), listener.next()).await.unwrap().unwrap();
     assert_eq!(heard, Some((Channel::Sources, "fleets".to_owned())));
     assert_eq!(world.events(), "Source fleets SourceSyncRequested user:ann");
     let missing = world.send(Role::Operator, Method::POST, "/sources/none/sync", None).await;
@@ -518,12 +520,12 @@ async fn a_source_shows_the_plans_of_its_commits() {
 
 #[tokio::test]
 async fn an_approval_is_recorded_once_and_shows_the_certificate_when_it_comes_in_time() {
-    let world = World::new().await;
+    let world = World::with_wait(Duration::from_secs(60)).await;
     world.enroll("aaaaaaaaaaaaaaaa");
     let approval = json!({"approved": true, "labels": {"site": "berlin"}, "replaceLabels": false});
     let path = "/enrollmentrequests/aaaaaaaaaaaaaaaa/approval";
     let sign = async {
-        wait_for("the decision", Duration::from_secs(10), || async {
+        wait_for("the decision", Duration::from_secs(30), || async {
             let found = read_enrollments::get(world.store.pool(), OrgId::DEFAULT, "aaaaaaaaaaaaaaaa").await.unwrap();
             found.unwrap().decision
         })

@@ -10,7 +10,8 @@ use crate::world::{World, body_of, quick, status_body};
 
 #[tokio::test]
 async fn a_change_wakes_exactly_its_device_and_unchanged_polls_cost_no_sql() {
-    let world = World::start(AgentApiConfig { recheck: Duration::from_secs(60), ..quick() }).await;
+    let hold = Duration::from_secs(50);
+    let world = World::start(AgentApiConfig { recheck: 2 * hold, poll_hold: hold, ..quick() }).await;
     let spec = json!({"os": {"image": "quay.io/os:1"}});
     let (a, b) = (world.device(spec.clone()).await, world.device(spec.clone()).await);
     world.wait_indexed(2).await;
@@ -50,7 +51,7 @@ async fn a_change_wakes_exactly_its_device_and_unchanged_polls_cost_no_sql() {
         Instant::now()
     };
     let (answer, told) = tokio::join!(a.poll(&world, Some("1")).send(), woken);
-    assert!(told.elapsed() < Duration::from_secs(2), "{:?}", told.elapsed());
+    assert!(told.elapsed() < hold / 2, "it did not wait for anything else: {:?}", told.elapsed());
     let body = body_of(answer.unwrap()).await;
     assert_eq!(body["spec"]["os"]["image"], "quay.io/os:2");
     assert_eq!(body["metadata"]["annotations"]["device-controller/renderedVersion"], "2");
@@ -78,7 +79,8 @@ async fn a_lost_notification_delays_a_device_by_less_than_five_seconds() {
 
 #[tokio::test]
 async fn a_new_poll_replaces_the_older_and_a_held_one_ends_without_news() {
-    let world = World::start(AgentApiConfig { poll_hold: Duration::from_secs(2), ..quick() }).await;
+    let hold = Duration::from_secs(6);
+    let world = World::start(AgentApiConfig { poll_hold: hold, ..quick() }).await;
     let device = world.device(json!({})).await;
     let started = Instant::now();
     let second = async {
@@ -91,9 +93,9 @@ async fn a_new_poll_replaces_the_older_and_a_held_one_ends_without_news() {
     };
     let ((code, took), second) = tokio::join!(first, second);
     assert_eq!(code, 204);
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < hold, "{took:?}");
     assert_eq!(second.status().as_u16(), 204);
-    assert!(started.elapsed() >= Duration::from_secs(2));
+    assert!(started.elapsed() >= hold);
     assert_eq!((world.metrics().polls_replaced.get(), world.metrics().polls_unchanged.get()), (1, 1));
     world.stop().await;
 }
@@ -107,7 +109,7 @@ async fn a_device_without_a_document_waits_and_gets_none() {
          where name = '{}'; notify shorebase_devices",
         device.name
     ));
-    fleet_test::wait_for("the index follows", Duration::from_secs(5), || async {
+    fleet_test::wait_for("the index follows", Duration::from_secs(30), || async {
         let code = device.poll(&world, Some("0")).send().await.unwrap().status().as_u16();
         (code == 204).then_some(())
     })
@@ -167,13 +169,13 @@ async fn a_device_ahead_of_a_restored_database_gets_nothing_older_and_is_noted()
     let device = world.device(json!({})).await;
     assert_eq!(device.poll(&world, Some("7")).send().await.unwrap().status().as_u16(), 204);
     let name = &device.name;
-    fleet_test::wait_for("the version is noted", Duration::from_secs(5), || async {
+    fleet_test::wait_for("the version is noted", Duration::from_secs(30), || async {
         let row = world.sql(&format!("select reported_version, dirty from devices where name = '{name}'"));
         (row == "7|t").then_some(())
     })
     .await;
     world.put_device(name, 8, &json!({}), true).await;
-    fleet_test::wait_for("a higher version arrives", Duration::from_secs(5), || async {
+    fleet_test::wait_for("a higher version arrives", Duration::from_secs(30), || async {
         let code = device.poll(&world, Some("7")).send().await.unwrap().status().as_u16();
         (code == 200).then_some(())
     })
@@ -189,14 +191,14 @@ async fn polls_leave_heartbeats_and_shutdown_ends_held_ones_at_once() {
     let mut parked = tokio::task::JoinSet::new();
     parked.spawn(async move { request.send().await.unwrap().status().as_u16() });
     world.wait_parked(1).await;
-    fleet_test::wait_for("a heartbeat is written", Duration::from_secs(5), || async {
+    fleet_test::wait_for("a heartbeat is written", Duration::from_secs(30), || async {
         (world.sql("select count(*) from device_liveness where last_seen > now() - interval '1 min'") == "1")
             .then_some(())
     })
     .await;
     world.stop().await;
     assert_eq!(parked.join_all().await, [204]);
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(started.elapsed() < quick().poll_hold, "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -229,7 +231,7 @@ async fn a_database_from_a_backup_is_read_again() {
         body["metadata"]["annotations"]["device-controller/renderedVersion"].as_str().map(str::to_owned)
     };
     let until = async |wanted: &str| {
-        fleet_test::wait_for("the index follows", Duration::from_secs(5), || async {
+        fleet_test::wait_for("the index follows", Duration::from_secs(30), || async {
             (version().await.as_deref() == Some(wanted)).then_some(())
         })
         .await;

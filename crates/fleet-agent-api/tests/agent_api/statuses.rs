@@ -8,7 +8,7 @@ use crate::world::{World, body_of, quick, status_body};
 
 #[tokio::test]
 async fn statuses_are_durable_when_answered_and_many_share_a_transaction() {
-    let world = World::start(AgentApiConfig { status_window: std::time::Duration::from_millis(20), ..quick() }).await;
+    let world = World::start(AgentApiConfig { status_window: std::time::Duration::from_millis(250), ..quick() }).await;
     let mut devices = Vec::new();
     for _ in 0..40 {
         devices.push(world.device(json!({"os": {"image": "quay.io/os:1"}})).await);
@@ -95,12 +95,12 @@ async fn other_contents_under_the_present_version_mark_the_device() {
     };
     let _held = poll(&hash).await;
     assert_eq!(world.sql("select dirty from devices"), "f", "the contents are those it should have");
-    let _held = poll("0000").await;
     let marked = || world.sql("select dirty, reported_version - rendered_version from devices");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while marked() != "t|1" {
         assert!(std::time::Instant::now() < deadline, "{}", marked());
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        // Again, since a busy machine may not get to it in time.
+        let _held = poll("0000").await;
     }
     world.stop().await;
 }

@@ -40,7 +40,7 @@ pub(crate) struct World {
 /// Settings under which tests are quick.
 pub(crate) fn quick() -> AgentApiConfig {
     AgentApiConfig {
-        poll_hold: Duration::from_secs(20),
+        poll_hold: Duration::from_secs(40),
         recheck: Duration::from_millis(500),
         heartbeat_interval: Duration::from_millis(100),
         ..AgentApiConfig::default()
@@ -72,7 +72,7 @@ impl World {
         tasks.spawn(index.run(shutdown.clone()));
         tasks.spawn(reports.run(shutdown.clone()));
         let world = Self { database, store, authority, clock, api, addr, shutdown, tasks, _dir: dir };
-        fleet_test::wait_for("the index is loaded", Duration::from_secs(10), || async {
+        fleet_test::wait_for("the index is loaded", Duration::from_secs(30), || async {
             world.api.is_ready().then_some(())
         })
         .await;
@@ -87,7 +87,7 @@ impl World {
                 ended.unwrap()
             }
         };
-        tokio::time::timeout(Duration::from_secs(15), all).await.expect("all tasks end");
+        tokio::time::timeout(Duration::from_secs(30), all).await.expect("all tasks end");
     }
 
     pub(crate) fn metrics(&self) -> &AgentMetrics {
@@ -190,14 +190,14 @@ impl World {
 
     /// Waits until the index has so many devices.
     pub(crate) async fn wait_indexed(&self, devices: i64) {
-        fleet_test::wait_for("devices are indexed", Duration::from_secs(10), || async {
+        fleet_test::wait_for("devices are indexed", Duration::from_secs(30), || async {
             (self.metrics().indexed_devices.get() == devices).then_some(())
         })
         .await;
     }
 
     pub(crate) async fn wait_parked(&self, polls: i64) {
-        fleet_test::wait_for("polls are parked", Duration::from_secs(10), || async {
+        fleet_test::wait_for("polls are parked", Duration::from_secs(30), || async {
             (self.metrics().parked_polls.get() == polls).then_some(())
         })
         .await;

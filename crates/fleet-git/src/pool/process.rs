@@ -216,7 +216,11 @@ impl Worker {
                 let _ = drained.await;
                 let words = String::from_utf8_lossy(&self.last_words);
                 let words: String = words.split_whitespace().collect::<Vec<_>>().join(" ");
-                let advice = if words.contains("memory allocation") { "; it hit its memory limit, which git.workerMemory sets" } else { "" };
+                let advice = if words.contains("memory allocation") {
+                    "; it hit its memory limit, which git.workerMemory sets"
+                } else {
+                    ""
+                };
                 let words = if words.is_empty() { words } else { format!(": {words}") };
                 died(format!("{doing} failed: the Git worker died ({status}){words}{advice}"))
             }

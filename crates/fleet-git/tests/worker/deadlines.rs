@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fleet_git::{GitErrorKind, Limits, Remote, WorkerCommand, WorkerPool};
-use fleet_test::{BadHost, Badness, GitRepo, wait_for};
+use fleet_test::{BadHost, Badness, GitRepo, ReservedPort, wait_for};
 
 use crate::support::{Place, WORKER, id, impatient_pool, local, pool, pool_with_pid_file};
 
@@ -47,8 +47,9 @@ async fn a_host_that_never_answers_costs_one_deadline_and_no_more() {
 #[tokio::test]
 async fn a_refused_connection_and_an_unknown_name_are_told_apart() {
     let pool = impatient_pool(Duration::from_secs(15), Duration::from_secs(30));
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let error = pool.observe(&Remote::anonymous(format!("http://127.0.0.1:{port}/x")), "main").await.unwrap_err();
+    let nobody = ReservedPort::take().unwrap();
+    let url = format!("http://{}/x", nobody.address());
+    let error = pool.observe(&Remote::anonymous(url), "main").await.unwrap_err();
     assert_eq!(error.kind, GitErrorKind::HostUnreachable);
     assert!(error.message.contains("refused"), "{error}");
     let error = pool.observe(&Remote::anonymous("http://no-such-host.invalid/x"), "main").await.unwrap_err();
@@ -87,7 +88,7 @@ async fn dropping_the_future_ends_the_worker() {
             pid = pid_of(&pid_file) => pid,
         }
     };
-    wait_for("the end of the worker", Duration::from_secs(10), || async {
+    wait_for("the end of the worker", Duration::from_secs(60), || async {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
         (stat.is_empty() || stat.contains(") Z ")).then_some(())
     })
@@ -105,7 +106,7 @@ async fn a_worker_ends_when_its_pool_does() {
     pool.observe(&local(&repo), "HEAD").await.unwrap();
     assert_eq!(pid_of(&pid_file).await, first, "a healthy worker is used again");
     drop(pool);
-    wait_for("the end of the worker", Duration::from_secs(10), || async {
+    wait_for("the end of the worker", Duration::from_secs(60), || async {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", first.as_raw_nonzero())).unwrap_or_default();
         (stat.is_empty() || stat.contains(") Z ")).then_some(())
     })
@@ -155,7 +156,7 @@ async fn a_worker_over_its_memory_limit_dies_alone() {
 }
 
 async fn pid_of(file: &Path) -> rustix::process::Pid {
-    wait_for("the worker's process id", Duration::from_secs(10), || async {
+    wait_for("the worker's process id", Duration::from_secs(60), || async {
         let text = std::fs::read_to_string(file).ok()?;
         rustix::process::Pid::from_raw(text.strip_suffix('\n')?.parse().ok()?)
     })
@@ -166,7 +167,8 @@ async fn pid_of(file: &Path) -> rustix::process::Pid {
 async fn hosts_that_never_answer_do_not_keep_a_good_one_waiting() {
     let repo = GitRepo::init();
     let first = id(&repo.write("a.yaml", "a: 1\n").commit("one"));
-    let limits = Limits { no_progress: Duration::from_secs(5), total: Duration::from_secs(60), ..Limits::default() };
+    // The good one is served before the first of the others is given up, however busy the machine.
+    let limits = Limits { no_progress: Duration::from_secs(60), total: Duration::from_secs(120), ..Limits::default() };
     let pool = WorkerPool::new(WorkerCommand::new(WORKER, Vec::<OsString>::new()), limits);
     assert_eq!(pool.observe(&local(&repo), "main").await.unwrap(), first);
     let holes: Vec<TcpListener> = (0..12).map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap()).collect();
@@ -217,6 +219,8 @@ async fn a_pack_without_end_is_stopped_at_the_limit_and_holds_up_nobody() {
     let (good_mirror, good_remote) = (good.mirror(), local(&repo));
     let endless = pool.fetch(&mirror, &remote, "main", None);
     tokio::pin!(endless);
+    // It has not sent all before somebody else was served.
+    host.allow(limit / 2 + (1 << 20));
     let mut served = 0;
     let error = loop {
         tokio::select! {
@@ -224,6 +228,7 @@ async fn a_pack_without_end_is_stopped_at_the_limit_and_holds_up_nobody() {
             outcome = pool.fetch(&good_mirror, &good_remote, "main", None) => {
                 assert_eq!(outcome.unwrap().commit, commit);
                 served += 1;
+                host.allow(u64::MAX);
             }
         }
     };
@@ -262,8 +267,15 @@ async fn a_history_is_walked_to_its_end_however_long_that_takes() {
     for revision in ["long", "main"] {
         pool.fetch(&place.mirror(), &local(&repo), revision, None).await.unwrap();
     }
-    let hurried = impatient_pool(Duration::from_millis(600), Duration::from_secs(120));
-    let fetched = hurried.fetch_seen(&place.mirror(), &local(&repo), "long", Some(&root), Some(&tip)).await.unwrap();
+    let began = Instant::now();
+    let fetch = async |pool: &WorkerPool| {
+        pool.fetch_seen(&place.mirror(), &local(&repo), "long", Some(&root), Some(&tip)).await.unwrap()
+    };
+    fetch(&pool).await;
+    // Half of what a walk takes on this machine, and enough for a worker to start.
+    let silence = (began.elapsed() / 2).max(Duration::from_millis(1_500));
+    let hurried = impatient_pool(silence, Duration::from_secs(120));
+    let fetched = fetch(&hurried).await;
     assert_eq!((&fetched.commit, fetched.forced), (&tip, false));
     let lost = hurried.lost_commits(&place.mirror(), &other, &tip, 10).await.unwrap();
     assert_eq!(lost.len(), 1);

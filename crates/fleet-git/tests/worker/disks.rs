@@ -382,7 +382,7 @@ async fn packs_are_put_together_without_the_host_and_keep_what_it_lost() {
     fs::remove_dir_all(&mirror).unwrap();
     assert!(pool.fetch(&mirror, &remote, "main", Some(&lost)).await.unwrap().forced);
     assert_eq!(pool.lost_commits(&mirror, &lost, &last, 10).await.unwrap(), named);
-    wait_for("nothing left beside the mirror", Duration::from_secs(5), || async {
+    wait_for("nothing left beside the mirror", Duration::from_secs(60), || async {
         (fs::read_dir(place.directory()).unwrap().count() == 2).then_some(())
     })
     .await;

@@ -206,7 +206,7 @@ async fn a_host_that_asks_for_patience_gets_it() {
     assert!(pause <= Duration::from_secs(1), "{pause:?}");
     // A newer state of what failed waits as long.
     world.put(&commit(1), LINT, StatusState::Success, "newer").await;
-    let soon = Ts::from(SystemClock.now() + Duration::from_secs(60));
+    let soon = Ts::from(SystemClock.now() + Duration::from_secs(20));
     let due = due_messages(world.shared.store.pool(), ORG, "https://git.test/", &[], soon, 10).await.unwrap();
     assert_eq!(due.iter().map(|one| one.context.as_str()).collect::<Vec<_>>(), [PLAN]);
 }

@@ -128,8 +128,9 @@ fn a_named_credential_is_used_below_its_prefix_alone_and_its_replacement_needs_n
     put(&ops.join("password"), NEW);
     wait_at(&there, "team", &second);
 
-    let log = there.service_log();
-    assert!(log.contains("Git credentials were replaced"), "{log}");
+    let log = eventually("the replacement to be told", || {
+        Some(there.service_log()).filter(|log| log.contains("Git credentials were replaced"))
+    });
     let stored = there.sql(
         "select (select string_agg(s::text, '') from desired.sources s) || (select string_agg(e::text, '') from events e)
            || (select string_agg(m::text, '') from desired.manifests m) || coalesce((select string_agg(p::text, '') from desired.plans p), '')",

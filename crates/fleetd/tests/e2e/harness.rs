@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fleet_test::{GitRepo, TestDatabase};
+use fleet_test::{GitRepo, ReservedPort, TestDatabase};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -55,19 +55,13 @@ pub(crate) fn drop_while_running(database: &TestDatabase, statement: impl Fn() -
 /// given their ports, and the service can listen there as often as it likes.
 pub(crate) struct Addresses {
     pub(crate) all: [SocketAddr; 3],
-    _held: [tokio::net::TcpSocket; 3],
+    _ports: [ReservedPort; 3],
 }
 
 impl Addresses {
     pub(crate) fn reserve() -> Self {
-        // Bound and not listening: who asks for a port by its number gets it all the same, who asks for any does not.
-        let held = [(); 3].map(|()| {
-            let socket = tokio::net::TcpSocket::new_v4().unwrap();
-            socket.set_reuseaddr(true).unwrap();
-            socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-            socket
-        });
-        Self { all: held.each_ref().map(|socket| socket.local_addr().unwrap()), _held: held }
+        let ports = [(); 3].map(|()| ReservedPort::take().unwrap());
+        Self { all: ports.each_ref().map(ReservedPort::address), _ports: ports }
     }
 }
 

@@ -41,6 +41,23 @@ fn put(secrets: &Path, place: &str, key: &str, content: &str) {
     fs::rename(fresh, directory.join(key)).unwrap();
 }
 
+/// Puts each of two directories in the place of the other, at once.
+fn exchange(one: &Path, other: &Path) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+}
+
+/// Waits until the source was looked at, and its secrets with it, so often that one look began and ended meanwhile.
+fn some_looks(there: &Installation) {
+    let looks = || {
+        let metrics = there.http_get("/metrics")?;
+        let value = |line: &str| line.strip_prefix("shorebase_syncer_sync_polls_unchanged_total ")?.parse::<u64>().ok();
+        Some(metrics.lines().filter_map(value).sum::<u64>())
+    };
+    let before = eventually("the looks so far", looks);
+    eventually("three more looks", || (looks()? >= before + 3).then_some(()));
+}
+
 fn get(there: &Installation, role: &str, path: &str) -> String {
     let tls = client_config(&fs::read_to_string(there.ca_file()).unwrap(), None, &TlsTime::system()).unwrap();
     let url = format!("{}/api/v1{path}", there.user_url());
@@ -269,11 +286,10 @@ fn a_secret_written_again_as_it_was_moves_nobody_and_one_that_cannot_be_read_sta
     });
     // Another file, and another directory, with the same content: as Kubernetes does when it writes a volume again.
     put(secrets.path(), "ops/door", "pin", one);
-    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    some_looks(&there);
     put(secrets.path(), "next/door", "pin", one);
-    fs::rename(secrets.path().join("ops"), secrets.path().join("last")).unwrap();
-    fs::rename(secrets.path().join("next"), secrets.path().join("ops")).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    exchange(&secrets.path().join("next"), &secrets.path().join("ops"));
+    some_looks(&there);
     assert_eq!(state(), before);
 
     // In the place of the directory is a file: told, without what was read before, and nothing goes.
