@@ -11,11 +11,11 @@ use tracing::{info, warn};
 
 use crate::Shared;
 
-/// Rows read in one statement.
 /// How long reading what changed may take: a database that vanished without a word must not leave the index behind.
 const CHANGES_DEADLINE: Duration = Duration::from_secs(10);
 /// How long reading all devices may take.
 const ALL_DEADLINE: Duration = Duration::from_secs(300);
+/// Rows read in one statement.
 const PAGE: i64 = 5_000;
 
 /// The task that follows changes of devices in the database.
@@ -102,7 +102,9 @@ impl IndexTask {
     async fn catch_up(&self, position: Option<i64>) -> StoreResult<i64> {
         let pool = self.0.store.pool();
         let Some(mut position) = position else { return self.read_all().await };
-        if newest_device_change(pool).await? < position {
+        // Before the database is asked: what is read meanwhile is no older than that.
+        let read = position.max(self.0.index.newest());
+        if newest_device_change(pool).await? < read {
             warn!("The database is older than what was read from it; reading all devices again");
             return self.read_all().await;
         }

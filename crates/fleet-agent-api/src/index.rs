@@ -113,12 +113,14 @@ fn wake(state: &mut State) {
 /// All devices.
 pub(crate) struct Index {
     slots: RwLock<HashMap<DeviceKey, Arc<Slot>>>,
+    /// The newest change that any device here was read with.
+    newest: AtomicI64,
     loaded: watch::Sender<bool>,
 }
 
 impl Default for Index {
     fn default() -> Self {
-        Self { slots: RwLock::default(), loaded: watch::Sender::new(false) }
+        Self { slots: RwLock::default(), newest: AtomicI64::new(-1), loaded: watch::Sender::new(false) }
     }
 }
 
@@ -130,7 +132,14 @@ impl Index {
 
     /// Takes over a device's state unless a newer one is there; wakes its poll when the agent must hear of it.
     pub(crate) fn put(&self, device: IndexedDevice) -> Arc<Slot> {
+        self.newest.fetch_max(device.change_seq, Ordering::AcqRel);
         self.put_inner(device, false)
+    }
+
+    /// The position of the newest change that was read; -1 without any. Polls read devices that are new to them, so that it
+    /// may be ahead of what was followed.
+    pub(crate) fn newest(&self) -> i64 {
+        self.newest.load(Ordering::Acquire)
     }
 
     fn put_inner(&self, device: IndexedDevice, force: bool) -> Arc<Slot> {
@@ -152,6 +161,7 @@ impl Index {
     pub(crate) fn replace_all(&self, devices: Vec<IndexedDevice>) {
         let keys: std::collections::HashSet<DeviceKey> =
             devices.iter().map(|device| (device.org, device.name.clone())).collect();
+        self.newest.store(devices.iter().map(|device| device.change_seq).max().unwrap_or(-1), Ordering::Release);
         for device in devices {
             self.put_inner(device, true);
         }

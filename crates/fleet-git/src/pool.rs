@@ -359,7 +359,9 @@ impl WorkerPool {
     /// may be none for long.
     pub fn reap(&self) {
         let idle = self.inner.limits.idle;
-        self.idle_workers().retain(|worker| worker.idle_since.elapsed() < idle);
+        let over: Vec<Worker> =
+            self.idle_workers().extract_if(.., |worker| worker.idle_since.elapsed() >= idle).collect();
+        over.into_iter().for_each(Worker::retire);
     }
 
     /// Work on a mirror. A fetch may put another one in its place meanwhile, so what looks like damage is tried again.
@@ -456,9 +458,14 @@ impl WorkerPool {
             | Answer::Merged(_)
             | Answer::BlobsEnd { .. } => true,
         };
-        if healthy && worker.served < self.inner.limits.requests_per_worker && worker.is_quiet() {
+        if !healthy || !worker.is_quiet() {
+            return;
+        }
+        if worker.served < self.inner.limits.requests_per_worker {
             worker.idle_since = Instant::now();
             self.idle_workers().push(worker);
+        } else {
+            worker.retire();
         }
     }
 

@@ -72,7 +72,10 @@ fn request_reader() -> std::io::Result<Receiver<Frame>> {
         let mut input = std::io::stdin().lock();
         loop {
             match input.read(&mut portion) {
-                Ok(0) => std::process::exit(0),
+                Ok(0) => {
+                    ssh::shared::end();
+                    std::process::exit(0)
+                }
                 Ok(count) => decoder.push(&portion[..count]),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(_) => std::process::exit(1),

@@ -24,6 +24,8 @@ mod local;
 mod merges;
 #[path = "worker/ssh.rs"]
 mod ssh;
+#[path = "worker/ssh_shared.rs"]
+mod ssh_shared;
 #[path = "worker/support.rs"]
 mod support;
 #[path = "worker/transports.rs"]

@@ -17,8 +17,6 @@ use crate::term::Term;
 
 /// How old what is pinned may be: sources that change together ask once.
 const FRESH: Duration = Duration::from_secs(2);
-/// How long the files of a pinned commit are read at most: one look at a source takes no longer.
-const READING: Duration = Duration::from_secs(600);
 
 /// A repository at a commit, in a mirror that holds it.
 #[derive(Debug, Clone)]
@@ -75,7 +73,7 @@ impl Dependencies {
         errand: &Errand,
     ) -> Result<Pinned, GitError> {
         let mirror = self.mirrors.of(url, revision, credential);
-        mirror.in_use_for(READING);
+        mirror.in_use_for(self.config.look_deadline());
         let wanted = mirror.no_older_than(FRESH, self.woken_at());
         let (host, began) = (origin(url, credential), Instant::now());
         let fetched = match errand.silent(&host) {
@@ -100,7 +98,7 @@ impl Dependencies {
             Err(error) => Err(error.to_string()),
         };
         self.note(repository, revision, &fleet_git::redact_url(url), outcome).await;
-        mirror.in_use_for(READING);
+        mirror.in_use_for(self.config.look_deadline());
         result.map(|commit| Pinned { mirror: mirror.path().to_owned(), commit })
     }
 
@@ -117,9 +115,9 @@ impl Dependencies {
         commit: &CommitId,
     ) -> Result<Pinned, GitError> {
         let mirror = self.mirrors.of(url, revision, credential);
-        mirror.in_use_for(READING);
+        mirror.in_use_for(self.config.look_deadline());
         mirror.bring(git, commit).await?;
-        mirror.in_use_for(READING);
+        mirror.in_use_for(self.config.look_deadline());
         Ok(Pinned { mirror: mirror.path().to_owned(), commit: commit.clone() })
     }
 

@@ -45,7 +45,7 @@ const PERIOD: Duration = Duration::from_secs(300);
 const LEAST: Duration = Duration::from_secs(5);
 /// So many pull requests of a source are planned, the newest ones.
 const MAX_PULLS: usize = 20;
-/// The longest that one may take.
+/// The longest that one may take where requests to hosts may not take longer.
 const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Why a pull request could not be planned this time.
@@ -59,8 +59,8 @@ enum PullError {
     Forge(#[from] ForgeError),
     #[error("it moved meanwhile")]
     Moved,
-    #[error("it took longer than {} s", DEADLINE.as_secs())]
-    Late,
+    #[error("it took longer than {} s", .0.as_secs())]
+    Late(Duration),
 }
 
 /// What came of a pull request.
@@ -179,7 +179,8 @@ async fn pass(
                 continue;
             }
             let one = one(shared, lease, config, row, &pull, &applied);
-            match tokio::time::timeout(DEADLINE, one).await.unwrap_or(Err(PullError::Late)) {
+            let deadline = DEADLINE.max(shared.config.git_request_timeout.saturating_mul(2));
+            match tokio::time::timeout(deadline, one).await.unwrap_or(Err(PullError::Late(deadline))) {
                 Ok(()) => due.done(key, pair),
                 Err(PullError::Forge(error)) if error.kind.concerns_the_host() => return Err(error.into()),
                 Err(error) => {

@@ -161,8 +161,7 @@ pub(crate) struct Source {
     announcements: Announcements,
     /// The newest commit that was seen.
     observed: Option<CommitId>,
-    /// The commits between which the distance was noted last.
-    behind: Option<(CommitId, CommitId)>,
+    behind: Option<behind::Noted>,
     flaps: behind::Flaps,
     quarantine: Quarantine,
     /// Its ResourceSync left Git.

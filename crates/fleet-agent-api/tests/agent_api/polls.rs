@@ -244,3 +244,30 @@ async fn a_database_from_a_backup_is_read_again() {
     assert!(answer.is_err(), "a device is never sent back: {answer:?}");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_database_from_a_backup_is_read_again_also_for_devices_that_only_their_polls_read() {
+    // Nothing is looked at but on notifications.
+    let world = World::start(AgentApiConfig { recheck: Duration::from_secs(3_600), ..quick() }).await;
+    let witness = world.device(json!({})).await;
+    world.wait_indexed(1).await;
+    let device = world.lost_device().await;
+    world.put_device(&device.name, 5, &json!({"systemd": {}}), false).await;
+    let version = async || {
+        let body = body_of(device.poll(&world, None).send().await.unwrap()).await;
+        body["metadata"]["annotations"]["device-controller/renderedVersion"].as_str().map(str::to_owned)
+    };
+    assert_eq!(version().await.as_deref(), Some("5"));
+    // Back to a moment that is after all that was followed, and before what the poll read.
+    let followed = format!("(select change_seq from devices where name = '{}')", witness.name);
+    world.sql(&format!(
+        "update devices set change_seq = {followed}, rendered_version = 3 where name = '{}'",
+        device.name
+    ));
+    world.sql("notify shorebase_devices");
+    fleet_test::wait_for("the index follows", Duration::from_secs(60), || async {
+        (version().await.as_deref() == Some("3")).then_some(())
+    })
+    .await;
+    world.stop().await;
+}

@@ -16,6 +16,8 @@ use crate::worker::MEMORY_VARIABLE;
 
 const STDERR_BYTES: usize = 4 << 10;
 const READ_BYTES: usize = 64 << 10;
+/// How long a worker that is not needed any more may take to end.
+const FAREWELL: Duration = Duration::from_secs(2);
 const INHERITED: [&str; 14] = [
     "PATH",
     "LD_LIBRARY_PATH",
@@ -37,7 +39,8 @@ const INHERITED: [&str; 14] = [
 #[derive(Debug)]
 pub(super) struct Worker {
     child: Child,
-    stdin: ChildStdin,
+    group: Option<rustix::process::Pid>,
+    stdin: Option<ChildStdin>,
     stdout: ChildStdout,
     stderr: Option<ChildStderr>,
     decoder: Decoder,
@@ -106,9 +109,11 @@ impl Worker {
         let (Some(stdin), Some(stdout), stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
             return Err(GitError::new(GitErrorKind::WorkerDied, format!("the Git worker {shown} has no pipes")));
         };
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         Ok(Self {
             child,
-            stdin,
+            group,
+            stdin: Some(stdin),
             stdout,
             stderr,
             decoder: Decoder::default(),
@@ -120,6 +125,21 @@ impl Worker {
 
     pub(super) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Lets a worker that is not needed any more end by itself, with the connections that it holds.
+    pub(super) fn retire(mut self) {
+        self.stdin = None;
+        // Without a runtime it is killed here and now.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(self.end());
+        }
+    }
+
+    async fn end(mut self) {
+        if timeout(FAREWELL, self.child.wait()).await.is_ok() {
+            self.group = None;
+        }
     }
 
     /// Whether nothing is left over from the last answer.
@@ -136,10 +156,11 @@ impl Worker {
     ) -> Result<Answer, Broken> {
         self.served = self.served.saturating_add(1);
         let head = header(FrameKind::Json, request.len()).map_err(|error| Broken::Nonsense(error.to_string()))?;
+        let Some(stdin) = &mut self.stdin else { return Err(Broken::Ended) };
         let sent = timeout(no_progress, async {
-            self.stdin.write_all(&head).await?;
-            self.stdin.write_all(request).await?;
-            self.stdin.flush().await
+            stdin.write_all(&head).await?;
+            stdin.write_all(request).await?;
+            stdin.flush().await
         });
         // A program that closed its input may have written why; that is read below.
         if sent.await.is_err() {
@@ -230,12 +251,11 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw)
-        else {
-            return;
-        };
-        // The worker leads its group, and with it goes a `git upload-pack` that it runs. It may have ended just now.
-        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        // The worker leads its group, and with it goes what it runs: `git upload-pack`, SSH clients. When it has ended by
+        // itself, what it left goes now: the number is not given to others while anything of the group runs.
+        if let Some(group) = self.group {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
     }
 }
 

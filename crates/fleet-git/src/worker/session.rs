@@ -55,22 +55,23 @@ pub(super) fn observe(
     {
         return Ok(commit);
     }
-    let id = match ask(remote, &names, timeouts, activity) {
-        Err(Unanswered::Stale(_)) => ask(remote, &names, timeouts, activity),
+    let id = match ask(Sharing::Questions, remote, &names, timeouts, activity) {
+        Err(Unanswered::Stale(_)) => ask(Sharing::Never, remote, &names, timeouts, activity),
         result => result,
     };
     let id = id.map_err(Unanswered::into_error)?;
     id.to_string().parse().map_err(|error| GitError::other(format!("{error}")))
 }
 
-/// One question, over a connection of earlier ones where that is possible.
+/// One question.
 fn ask(
+    sharing: Sharing,
     remote: &Remote,
     names: &[String],
     timeouts: Timeouts,
     activity: &Activity,
 ) -> Result<gix::ObjectId, Unanswered> {
-    let mut session = Session::open_for(Sharing::Questions, remote, timeouts, activity)?;
+    let mut session = Session::open_for(sharing, remote, timeouts, activity)?;
     let id = session.resolve(names, activity)?;
     session.close();
     Ok(id)
@@ -78,7 +79,7 @@ fn ask(
 
 /// Why there is no answer.
 pub(super) enum Unanswered {
-    /// The connection that was to be shared had died.
+    /// The connection that was to be shared is of no use.
     Stale(GitError),
     Failed(GitError),
 }
@@ -196,7 +197,10 @@ fn with_last_words(error: GitError, url: &str, upload_pack: Option<&mut UploadPa
     if words.is_empty() {
         return (error, false);
     }
-    if is_ssh && let Some(known) = ssh::verdict(&words, url) {
+    if is_ssh
+        && !ssh::shared::are_own(&words)
+        && let Some(known) = ssh::verdict(&words, url)
+    {
         return (known, true);
     }
     let kind = if error.kind == GitErrorKind::Other { GitErrorKind::HostUnreachable } else { error.kind };

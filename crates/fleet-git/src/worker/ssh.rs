@@ -8,7 +8,7 @@ pub(super) mod shared;
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -31,11 +31,41 @@ pub fn askpass_main() -> Option<ExitCode> {
 /// Where the files of a conversation lie, below the directory for temporary files.
 const DIRECTORY: &str = "fleet-git-ssh-";
 
-/// The files that one conversation needs; gone with it. A worker that is killed leaves them behind, unlocked, and the
-/// next conversation of any worker removes them.
-pub(super) struct Material {
-    _directory: tempfile::TempDir,
+/// A directory for this user alone; gone when dropped. A worker that is killed leaves it behind, unlocked, and the next
+/// conversation of any worker removes it.
+struct Directory {
+    place: tempfile::TempDir,
     _lock: std::fs::File,
+}
+
+impl Directory {
+    /// Makes one, after those were removed that killed workers left.
+    fn make() -> std::io::Result<Self> {
+        remove_abandoned(&std::env::temp_dir());
+        let private = std::fs::Permissions::from_mode(0o700);
+        for _ in 0..20 {
+            let place = tempfile::Builder::new().prefix(DIRECTORY).permissions(private.clone()).tempdir()?;
+            let lock = std::fs::File::create_new(place.path().join("lock"))?;
+            // Another worker may have taken it for an abandoned one just now.
+            if try_lock(&lock).is_ok() && place.path().join("lock").exists() {
+                return Ok(Self { place, _lock: lock });
+            }
+        }
+        Err(std::io::Error::other("directories for temporary files are removed as soon as they are made"))
+    }
+
+    fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    fn is_there(&self) -> bool {
+        self.path().join("lock").exists()
+    }
+}
+
+/// The files that a connection needs; gone with this.
+pub(super) struct Material {
+    _directory: Directory,
     key: PathBuf,
     known_hosts: PathBuf,
 }
@@ -59,14 +89,11 @@ impl Material {
         let failed = |error: std::io::Error| {
             GitError::other(format!("cannot write the SSH key of {url} to a temporary directory: {error}"))
         };
-        remove_abandoned(&std::env::temp_dir());
-        let directory = tempfile::Builder::new().prefix(DIRECTORY).tempdir().map_err(failed)?;
-        let lock = std::fs::File::create_new(directory.path().join("lock")).map_err(failed)?;
-        try_lock(&lock).map_err(failed)?;
+        let directory = Directory::make().map_err(failed)?;
         let files = (directory.path().join("key"), directory.path().join("known_hosts"));
         write_private(&files.0, &[key.expose().trim_end(), "\n"]).map_err(failed)?;
         write_private(&files.1, &[known_hosts, "\n"]).map_err(failed)?;
-        Ok(Self { _directory: directory, _lock: lock, key: files.0, known_hosts: files.1 })
+        Ok(Self { _directory: directory, key: files.0, known_hosts: files.1 })
     }
 }
 
@@ -111,7 +138,7 @@ pub(super) enum Sharing {
 pub(super) enum Role<'a> {
     /// Connects and has the one conversation.
     Alone(&'a Material),
-    /// Connects, waits at the socket for those that join, and goes to the background once it is let in.
+    /// Connects, and waits at the socket for those that join.
     Opens(&'a Material, &'a Path),
     /// Has a conversation over the connection behind the socket, and over no other.
     Joins(&'a Path),
@@ -127,8 +154,9 @@ pub(super) fn command(target: &SshTarget, options: &SshOptions, role: Role<'_>, 
         }
     }
     command.env("LC_ALL", "C").env("HOME", "/nonexistent").env("GIT_PROTOCOL", "version=2");
+    let opens_the_key = !matches!(role, Role::Joins(_));
     let asks = match (&options.passphrase, std::env::current_exe()) {
-        (Some(passphrase), Ok(program)) => {
+        (Some(passphrase), Ok(program)) if opens_the_key => {
             command.env("SSH_ASKPASS", program).env("SSH_ASKPASS_REQUIRE", "force");
             command.env(PASSPHRASE_VARIABLE, passphrase.expose());
             true
@@ -177,9 +205,9 @@ fn arguments(
         Role::Alone(_) => option("ControlMaster", "no"),
         Role::Opens(..) => {
             option("ControlMaster", "yes");
+            option("ControlPersist", "no");
             // Questions and answers resemble each other, and the window of the compression spans all of them.
             option("Compression", "yes");
-            option("ControlPersist", &shared::IDLE.as_secs().to_string());
         }
         Role::Joins(_) => {
             option("ControlMaster", "no");
@@ -200,7 +228,7 @@ fn arguments(
         arguments.push(material.key.clone().into_os_string());
     }
     if matches!(role, Role::Opens(..)) {
-        arguments.extend(["-f", "-N"].map(OsString::from));
+        arguments.push("-N".into());
     }
     let authority = &target.authority;
     if let Some(port) = authority.port {

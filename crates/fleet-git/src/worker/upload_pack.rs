@@ -7,6 +7,7 @@ use std::io::Read;
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
 use gix::protocol::transport::Protocol;
@@ -20,7 +21,7 @@ use super::ssh::{self, Material, Role, Sharing};
 use crate::error::{GitError, GitErrorKind};
 use crate::remote::{SshOptions, SshTarget};
 
-const STDERR_BYTES: u64 = 4 << 10;
+const STDERR_BYTES: usize = 4 << 10;
 
 enum How {
     Local,
@@ -55,14 +56,13 @@ impl UploadPack {
             ))
         })?;
         let path = gix::path::into_bstr(path).map_err(|error| GitError::other(error.to_string()))?.into_owned();
-        Self::talk(child, How::Local, path, &shown.to_string(), activity)
+        Self::talk(child, How::Local, None, path, &shown.to_string(), activity)
     }
 
     /// Starts the SSH client for `target` and hands out a transport to it.
     ///
     /// # Errors
-    /// `AuthFailed` when key or host keys are missing; those of the first connection; `Other` when the client cannot be
-    /// started.
+    /// `AuthFailed` when key or host keys are missing, `Other` when the client cannot be started.
     pub(super) fn over_ssh(
         target: &SshTarget,
         options: &SshOptions,
@@ -72,7 +72,7 @@ impl UploadPack {
         activity: &Activity,
     ) -> Result<(Self, Box<dyn Transport + Send>), GitError> {
         let shared = match sharing {
-            Sharing::Questions => Shared::of(target, options, timeouts, url)?,
+            Sharing::Questions => Shared::of(target, options, timeouts, url),
             Sharing::Never => None,
         };
         let (mut command, how) = match shared {
@@ -85,12 +85,17 @@ impl UploadPack {
         let child = command.spawn().map_err(|error| {
             GitError::other(format!("cannot run `ssh` for {url}: {error}; install the OpenSSH client"))
         })?;
-        Self::talk(child, how, target.path.as_str().into(), url, activity)
+        let heard = match &how {
+            How::Joined(shared) => shared.watch(timeouts.connect),
+            How::Alone { .. } | How::Local => None,
+        };
+        Self::talk(child, how, heard, target.path.as_str().into(), url, activity)
     }
 
     fn talk(
         mut child: Child,
         how: How,
+        heard: Option<Sender<()>>,
         path: gix::bstr::BString,
         shown: &str,
         activity: &Activity,
@@ -102,7 +107,7 @@ impl UploadPack {
             return Err(GitError::other(format!("the Git process for {shown} has no pipes")));
         };
         std::thread::spawn(move || collect(stderr, &last_words));
-        let counted = Counted { inner: stdout, activity: activity.clone() };
+        let counted = Counted { inner: stdout, activity: activity.clone(), heard };
         // A question goes out in one piece: over SSH, each piece costs a packet with its padding and its checksum.
         let stdin = std::io::BufWriter::new(stdin);
         let connection: Connection<Counted<ChildStdout>, std::io::BufWriter<ChildStdin>> =
@@ -135,7 +140,8 @@ impl UploadPack {
             };
             stream.set_read_timeout(Some(timeouts.no_progress)).map_err(failed)?;
             stream.set_write_timeout(Some(timeouts.no_progress)).map_err(failed)?;
-            let reader = Counted { inner: stream.try_clone().map_err(failed)?, activity: activity.clone() };
+            let reader =
+                Counted { inner: stream.try_clone().map_err(failed)?, activity: activity.clone(), heard: None };
             let connection: Connection<Counted<TcpStream>, TcpStream> =
                 Connection::new(reader, stream, Protocol::V2, path, Some((host, port)), ConnectMode::Daemon, false);
             return Ok(Box::new(connection));
@@ -148,12 +154,12 @@ impl UploadPack {
         !matches!(self.how, How::Local)
     }
 
-    /// Sees to it that nobody joins the connection of this conversation again. Whether it was an old one, which may have
-    /// died while nobody looked, so that a new one is worth a try.
+    /// Sees to it that nobody joins the connection of this conversation again. Whether it was a shared one, so that one of
+    /// its own is worth a try.
     pub(super) fn give_up_connection(&self) -> bool {
         let How::Joined(shared) = &self.how else { return false };
-        shared.forget();
-        shared.is_old
+        shared.give_up();
+        true
     }
 
     /// What the process said on standard error, once it has ended.
@@ -209,9 +215,17 @@ fn command(path: &Path) -> Command {
 }
 
 fn collect(mut from: impl Read, into: &Mutex<String>) {
-    let mut kept = Vec::new();
-    let _ = from.by_ref().take(STDERR_BYTES).read_to_end(&mut kept);
-    into.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_str(&String::from_utf8_lossy(&kept));
+    let (mut portion, mut room) = ([0; 512], STDERR_BYTES);
+    // As it comes: whoever asks may not wait for the end.
+    while room > 0 {
+        let count = match from.read(&mut portion) {
+            Ok(count) if count > 0 => count.min(room),
+            Ok(_) | Err(_) => return,
+        };
+        let words = String::from_utf8_lossy(&portion[..count]);
+        into.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_str(&words);
+        room -= count;
+    }
     let _ = std::io::copy(&mut from, &mut std::io::sink());
 }
 
@@ -219,12 +233,17 @@ fn collect(mut from: impl Read, into: &Mutex<String>) {
 struct Counted<R> {
     inner: R,
     activity: Activity,
+    /// Who waits for the first bytes learns of them when this is dropped.
+    heard: Option<Sender<()>>,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.activity.moved(count);
+        if count > 0 {
+            self.heard = None;
+        }
         Ok(count)
     }
 }

@@ -9,7 +9,7 @@ use fleet_test::{Fault, GitRepo, TcpFaultProxy};
 
 use crate::support::{Place, id, impatient_pool, pool};
 
-fn remote(server: &SshServer, repo: &GitRepo) -> Remote {
+pub(crate) fn remote(server: &SshServer, repo: &GitRepo) -> Remote {
     let mut remote = Remote::anonymous(server.url(repo.path()));
     remote.ssh.private_key = Some(Secret::new(server.private_key()));
     remote.ssh.known_hosts = Some(server.known_hosts().to_owned());
@@ -154,91 +154,4 @@ async fn a_connection_that_is_cut_is_an_error_and_the_next_one_works() {
     assert_eq!(error.kind, GitErrorKind::HostUnreachable, "{error}");
     proxy.set(Fault::None);
     assert_eq!(pool.fetch(&place.mirror(), &remote, "main", None).await.unwrap().commit, first);
-}
-
-/// What an SSH server behind a proxy is asked.
-struct Watched {
-    server: SshServer,
-    proxy: TcpFaultProxy,
-    repo: GitRepo,
-}
-
-impl Watched {
-    async fn start() -> Self {
-        let server = SshServer::start().unwrap();
-        let proxy = TcpFaultProxy::start(([127, 0, 0, 1], server.port()).into()).await.unwrap();
-        Self { server, proxy, repo: GitRepo::init() }
-    }
-
-    fn remote(&self, repo: &GitRepo) -> Remote {
-        let mut remote = remote(&self.server, repo);
-        let (port, through) = (self.server.port().to_string(), self.proxy.address().port().to_string());
-        remote.url = remote.url.replace(&format!(":{port}"), &format!(":{through}"));
-        remote.ssh.known_hosts = remote.ssh.known_hosts.map(|hosts| hosts.replace(&port, &through));
-        remote
-    }
-}
-
-#[tokio::test]
-async fn questions_to_one_host_with_one_credential_share_a_connection() {
-    let there = Watched::start().await;
-    let first = id(&there.repo.write("a.yaml", "a: 1\n").commit("one"));
-    let other = GitRepo::init();
-    let second = id(&other.write("a.yaml", "a: 2\n").commit("two"));
-    let pool = pool();
-    for _ in 0..3 {
-        assert_eq!(pool.observe(&there.remote(&there.repo), "main").await.unwrap(), first);
-        assert_eq!(pool.observe(&there.remote(&other), "main").await.unwrap(), second);
-    }
-    assert_eq!(there.proxy.connections(), 1);
-    let error = pool.observe(&there.remote(&there.repo), "nothing").await.unwrap_err();
-    assert_eq!(error.kind, GitErrorKind::RefMissing, "{error}");
-    let mut nowhere = there.remote(&there.repo);
-    nowhere.url = format!("{}-gone", nowhere.url);
-    let error = pool.observe(&nowhere, "main").await.unwrap_err();
-    assert!(error.kind == GitErrorKind::HostUnreachable && error.message.contains("no such repository"), "{error}");
-    assert_eq!(there.proxy.connections(), 1, "what the server refuses by name says nothing against the connection");
-
-    // Another key does not come in through the door that the first one opened.
-    let mut stranger = there.remote(&there.repo);
-    stranger.ssh.private_key = Some(Secret::new(there.server.stranger_key().unwrap()));
-    let error = pool.observe(&stranger, "main").await.unwrap_err();
-    assert_eq!(error.kind, GitErrorKind::AuthFailed, "{error}");
-    let mut encrypted = there.remote(&there.repo);
-    encrypted.ssh.private_key = Some(Secret::new(there.server.encrypted_key()));
-    let error = pool.observe(&encrypted, "main").await.unwrap_err();
-    assert_eq!(error.kind, GitErrorKind::AuthFailed, "{error}");
-}
-
-#[tokio::test]
-async fn a_shared_connection_that_died_is_replaced_without_anybody_noticing() {
-    let there = Watched::start().await;
-    let first = id(&there.repo.write("a.yaml", "a: 1\n").commit("one"));
-    let (pool, remote) = (pool(), there.remote(&there.repo));
-    assert_eq!(pool.observe(&remote, "main").await.unwrap(), first);
-    // Connections that die in the middle of some question, once they have carried a few.
-    there.proxy.set(Fault::CutAfter(12_000));
-    let mut questions = 0;
-    while there.proxy.connections() < 4 {
-        assert_eq!(pool.observe(&remote, "main").await.unwrap(), first);
-        questions += 1;
-        assert!(questions < 200, "{} connections", there.proxy.connections());
-    }
-    assert!(questions > 8, "each connection carries more than one of {questions}");
-
-    // A host that is gone is told of, and it is found again.
-    there.proxy.set(Fault::Reset);
-    let error = pool.observe(&remote, "main").await.unwrap_err();
-    assert_eq!(error.kind, GitErrorKind::HostUnreachable, "{error}");
-    there.proxy.set(Fault::None);
-    assert_eq!(pool.observe(&remote, "main").await.unwrap(), first);
-    assert_eq!(pool.observe(&remote, "main").await.unwrap(), first);
-
-    // One that falls silent costs the deadline of one question, and no more.
-    let impatient = impatient_pool(Duration::from_secs(8), Duration::from_secs(60));
-    assert_eq!(impatient.observe(&remote, "main").await.unwrap(), first);
-    there.proxy.set(Fault::Stall);
-    assert!(impatient.observe(&remote, "main").await.is_err());
-    there.proxy.set(Fault::None);
-    assert_eq!(impatient.observe(&remote, "main").await.unwrap(), first);
 }

@@ -12,6 +12,26 @@ use crate::conditions;
 /// Commits beyond this many are not counted.
 const MAX_BEHIND: usize = 1_000;
 
+/// A distance that could not be counted is counted again after this time: it may take a fetch.
+const COUNT_AGAIN_SECONDS: i64 = 300;
+
+/// What was noted last of the distance between two commits.
+#[derive(Debug)]
+pub(super) struct Noted {
+    applied: CommitId,
+    observed: CommitId,
+    /// When the count failed.
+    failed: Option<Timestamp>,
+}
+
+impl Noted {
+    /// Whether there is nothing to count between these two now.
+    fn stands(&self, applied: &CommitId, observed: &CommitId, now: Timestamp) -> bool {
+        let rests = |at: Timestamp| (0..COUNT_AGAIN_SECONDS).contains(&now.as_second().saturating_sub(at.as_second()));
+        (&self.applied, &self.observed) == (applied, observed) && self.failed.is_none_or(rests)
+    }
+}
+
 /// A host that comes and goes is told of once in so long.
 const FLAP_SECONDS: i64 = 600;
 
@@ -49,11 +69,12 @@ impl Source {
         if observed == applied {
             return self.note_not_behind(applied).await;
         }
-        if self.behind.as_ref() == Some(&(applied.clone(), observed.clone())) {
+        let now = self.shared.clock.now();
+        if self.behind.as_ref().is_some_and(|noted| noted.stands(&applied, &observed, now)) {
             return;
         }
         // A commit that rests is not fetched for a number either.
-        if self.quarantine.rests(&observed, self.shared.clock.now()) {
+        if self.quarantine.rests(&observed, now) {
             return;
         }
         let count = match self.commits_between(&applied, &observed).await {
@@ -64,7 +85,7 @@ impl Source {
             }
         };
         if self.write_behind(count).await.is_ok() {
-            self.behind = Some((applied, observed));
+            self.behind = Some(Noted { applied, observed, failed: count.is_none().then_some(now) });
         }
     }
 
@@ -72,11 +93,11 @@ impl Source {
     /// process noted of it is not known.
     async fn note_not_behind(&mut self, applied: CommitId) {
         let was_behind = match &self.behind {
-            Some((applied, observed)) => applied != observed,
+            Some(noted) => noted.applied != noted.observed,
             None => conditions::is_suspended(&self.conditions),
         };
         if was_behind && self.write_behind(Some(0)).await.is_ok() {
-            self.behind = Some((applied.clone(), applied));
+            self.behind = Some(Noted { observed: applied.clone(), applied, failed: None });
         }
     }
 
@@ -144,6 +165,20 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_distance_is_counted_once_and_one_that_could_not_be_counted_now_and_then() {
+        let at = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();
+        let commit = |digit: &str| digit.repeat(40).parse::<CommitId>().unwrap();
+        let (applied, observed) = (commit("1"), commit("2"));
+        let noted = |failed| Noted { applied: applied.clone(), observed: observed.clone(), failed };
+        assert!(noted(None).stands(&applied, &observed, at(1_000_000)));
+        assert!(!noted(None).stands(&observed, &observed, at(0)) && !noted(None).stands(&applied, &applied, at(0)));
+        let failed = noted(Some(at(0)));
+        assert!(failed.stands(&applied, &observed, at(0)) && failed.stands(&applied, &observed, at(299)));
+        assert!(!failed.stands(&applied, &observed, at(300)));
+        assert!(!failed.stands(&applied, &observed, at(-1)), "the clock was put back");
+    }
 
     #[test]
     fn a_host_that_comes_and_goes_is_told_of_now_and_then() {
