@@ -44,7 +44,7 @@ fn every_bad_value_is_reported_at_once() {
         "git.mirrors.maxBytes: expected a size",
         "git.workerMemory: expected a size",
         "git.maxPackBytes: expected a size",
-        "git.requestTimeout: expected",
+        "git.requestTimeout: 1s is out of range",
         "git.mirrors.keep: unknown key",
         "git.credentials[0].urlPrefix:",
         "git.credentials[1].privateKeyFile: is missing",
