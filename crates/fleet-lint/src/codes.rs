@@ -156,6 +156,7 @@ codes! {
     BAD_REGISTRY = "SB0425", Error, "the registry is not a host with an optional port";
     DUPLICATE_ITEM = "SB0426", Error, "a list names the same thing twice";
     HALF_CREDENTIAL = "SB0427", Error, "one half of a credential is missing";
+    FILE_AND_DIRECTORY = "SB0428", Error, "a file lies where another one needs a directory";
 
     BAD_APP_NAME = "SB0440", Error, "the application's name is not valid";
     DUPLICATE_APP = "SB0441", Error, "two applications have one name";

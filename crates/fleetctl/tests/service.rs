@@ -165,6 +165,14 @@ fn a_sync_waits_until_the_source_was_polled() {
     // Nobody polls: the wait ends, and says so.
     let (code, _, err) = world.run("sync fleets --wait --timeout 1s");
     assert!(code == 2 && err.contains("was not applied within 1 s"), "{err}");
+    // Its host does not answer: that is said at once, and once.
+    world.sql(
+        "update desired.sources set conditions = conditions || '[{\"type\": \"SourceReachable\", \"status\": \"False\",
+           \"reason\": \"Timeout\", \"message\": \"no answer\", \"lastTransitionTime\": \"2026-01-01T00:00:00Z\"}]'::jsonb",
+    );
+    let (code, _, err) = world.run("sync fleets --wait --timeout 2s");
+    let obstacle = "source/fleets waits: its host could not be read (Timeout): no answer\n";
+    assert!(code == 2 && err.starts_with(obstacle) && err.matches(" waits: ").count() == 1, "{err}");
     // Somebody polls.
     let (code, out) = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| world.run("sync --all --wait --timeout 30s"));

@@ -1,5 +1,7 @@
 //! Configuration providers: names, paths, owners, contents, placeholders and references.
 
+mod nesting;
+
 use std::collections::HashMap;
 
 use base64::Engine as _;
@@ -32,6 +34,7 @@ pub(crate) fn check(
     for (at, provider) in spec.config.iter().flatten().enumerate() {
         rules.provider(&format!("{pointer}/config/{at}"), provider);
     }
+    nesting::check(document, pointer, spec.config.as_deref().unwrap_or_default(), findings);
 }
 
 struct Rules<'r, 't, 'a> {

@@ -178,6 +178,22 @@ pub(crate) const FLEET_CHANGES: &[Change] = &[
         &[("SB0409", 24, 21)],
     ),
     (
+        "file below a file",
+        (
+            "              mode: 0644",
+            "              mode: 0644\n            - path: /etc/a/b\n              content: b",
+        ),
+        &[("SB0428", 24, 21)],
+    ),
+    (
+        "file where a directory is needed",
+        (
+            "            - path: /etc/a\n",
+            "            - path: /etc/a/b/c\n              content: b\n            - path: /etc/a\n",
+        ),
+        &[("SB0428", 22, 21)],
+    ),
+    (
         "self with a revision",
         ("            repository: .\n", "            repository: .\n            targetRevision: main\n"),
         &[("SB0411", 17, 29)],

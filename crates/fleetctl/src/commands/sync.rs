@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use fleet_model::{CommitId, ConditionStatus, Source, SourceHold};
+use fleet_model::{CommitId, Condition, ConditionStatus, Source, SourceHold};
 use reqwest::Method;
 use tokio::time::Instant;
 
@@ -100,6 +100,7 @@ async fn wait(
     until: Instant,
     io: &mut Io<'_>,
 ) -> anyhow::Result<Outcome> {
+    let mut told = None;
     loop {
         let now: Source = serde_json::from_value(client.get(&["sources", name], &[]).await?)
             .context("the service's answer is not a source")?;
@@ -138,9 +139,24 @@ async fn wait(
             Progress::Waiting if Instant::now() >= until => {
                 bail!("source/{name} was not applied within {} s: {}", args.timeout.as_secs(), why(&now));
             }
-            Progress::Waiting => tokio::time::sleep(LOOK_EVERY).await,
+            Progress::Waiting => {
+                let obstacle = obstacle(&now);
+                if let Some(obstacle) = obstacle.as_deref().filter(|_| obstacle != told) {
+                    writeln!(io.err, "source/{} waits: {}", printable(name), printable(obstacle))?;
+                    io.err.flush()?;
+                }
+                told = obstacle;
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
         }
     }
+}
+
+/// What has to go away before anything can be applied, if it is known.
+fn obstacle(source: &Source) -> Option<String> {
+    let away = |c: &&Condition| c.kind == "SourceReachable" && c.status == ConditionStatus::False;
+    let away = source.status.conditions.iter().find(away)?;
+    Some(format!("its host could not be read ({}): {}", away.reason, away.message))
 }
 
 /// What the conditions say about the delay.
@@ -153,7 +169,7 @@ fn why(source: &Source) -> String {
 
 #[cfg(test)]
 mod tests {
-    use fleet_model::{Condition, ObjectMeta, SourceSpec, SourceStatus};
+    use fleet_model::{ObjectMeta, SourceSpec, SourceStatus};
 
     use super::*;
 
