@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const FIRST_COMMIT_AT: usize = 1_767_225_600;
 const WHO: &str = "committer Cara Committer <cara@example.com>";
 /// Changes when the contents of shaped repositories do, so that none of an older form is taken from a cache.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const FILES_PER_DIRECTORY: usize = 100;
 
 /// How large a repository is.
@@ -67,7 +67,7 @@ impl Shape {
     pub fn file(self, number: usize, changes: usize) -> (String, String) {
         let path = format!("devices/{:04}/device-{number:06}.yaml", number / FILES_PER_DIRECTORY);
         let mut text = format!(
-            "apiVersion: flightctl.io/v1beta1\nkind: Device\nmetadata:\n  name: device-{number:06}\n  labels:\n    \
+            "apiVersion: flightctl.io/v1beta1\nkind: Device\nmetadata:\n  name: d{number:015}\n  labels:\n    \
              site: site-{}\n    stage: stage-{changes}\n  annotations:\n",
             number % 97
         );

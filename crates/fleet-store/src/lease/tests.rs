@@ -174,6 +174,30 @@ async fn a_holder_whose_session_ends_is_replaced_at_once_and_a_live_one_is_not()
 }
 
 #[tokio::test]
+async fn writers_plan_for_the_tables_as_they_are() {
+    let database = TestDatabase::create();
+    let store = store(&database).await;
+    let (_session, lease) = holder(&store, "a", LONG).await;
+    let mode = "select current_setting('plan_cache_mode')";
+    let mut transaction = lease.begin(&store).await.unwrap();
+    let inside: String = sqlx::query_scalar(mode).fetch_one(&mut *transaction).await.unwrap();
+    let connection = "select pg_backend_pid()";
+    let writer: i32 = sqlx::query_scalar(connection).fetch_one(&mut *transaction).await.unwrap();
+    assert_eq!(inside, "force_custom_plan");
+    transaction.commit().await.unwrap();
+    // The others who use the connection afterwards are not concerned.
+    let mut others = Vec::new();
+    loop {
+        let mut after = store.begin().await.expect("the writer's connection is among those of the pool");
+        assert_eq!(sqlx::query_scalar::<_, String>(mode).fetch_one(&mut *after).await.unwrap(), "auto");
+        if sqlx::query_scalar::<_, i32>(connection).fetch_one(&mut *after).await.unwrap() == writer {
+            break;
+        }
+        others.push(after);
+    }
+}
+
+#[tokio::test]
 async fn a_holder_that_stands_still_is_replaced_when_its_lease_runs_out() {
     let database = TestDatabase::create();
     let store = store(&database).await;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use fleet_test::git_server::GitServer;
-use fleet_test::{BadHost, Badness, RepoFarm, SyncService, SyncSettings};
+use fleet_test::{BadHost, Badness, RepoFarm, Shape, SyncService, SyncSettings};
 
 use crate::harness::{DEADLINE, eventually};
 use crate::hub::{Hub, SECRET, fleet};
@@ -95,6 +95,30 @@ fn an_unchanged_poll_costs_next_to_no_sql_however_many_sources_there_are() {
     });
     let applied = "select applied_commit from desired.sources where name = 'source-7'";
     assert_eq!(world.sql(applied), world.farm.first(7));
+}
+
+#[test]
+fn a_repository_of_one_shape_is_applied_whole_and_then_file_by_file() {
+    let shape = Shape { files: 600, commits: 12, refs: 50 };
+    let repo = shape.repository(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let server = GitServer::start(repo.root(), None).unwrap();
+    let settings = SyncSettings {
+        git: "pollInterval: 500ms".to_owned(),
+        authorities: vec![(server.https_url(""), server.ca_pem().to_owned())],
+        sources: vec![("shaped".to_owned(), server.https_url("bare.git"))],
+        ..SyncSettings::default()
+    };
+    let service = SyncService::start(Path::new(env!("CARGO_BIN_EXE_fleetd")), &settings);
+    service.process().line(0, &["\"Applied a commit\"", &repo.head()], 2 * DEADLINE);
+    let sql = |sql: &str| service.database().psql(sql).unwrap();
+    let manifests = "select count(*) from desired.manifests where kind = 'Device'";
+    assert_eq!(sql(manifests), "600");
+    let (path, content) = shape.file(7, 1_000);
+    let from = service.process().lines();
+    let commit = repo.commit(&path, &content);
+    service.process().line(from, &["\"Applied a commit\"", &commit], 2 * DEADLINE);
+    let changed = format!("{manifests} and document::text like '%stage-1000%'");
+    assert_eq!([sql(manifests), sql(&changed)], ["600", "1"]);
 }
 
 #[test]
