@@ -35,6 +35,7 @@ pub mod read_sources;
 mod signing_requests;
 mod source_hints;
 mod source_pins;
+mod source_positions;
 mod sources;
 mod store;
 mod suspensions;
@@ -96,11 +97,11 @@ pub use signing_requests::{
 };
 pub use source_hints::{SourcePlace, announce_hints, last_hint, replace_taken, source_places, taken_places};
 pub use source_pins::{SourcePins, record_pins, source_pins};
+pub use source_positions::{SourcePosition, forget_positions_except, last_position, unsettled_sources};
 pub use sources::{
-    ORIGIN_CONFIG, Observation, SourceDefinition, SourcePosition, SourceRow, Verdict, applied_commit,
-    forget_positions_except, judged_trust, last_position, list_sources, lock_source, orphaned_sources, put_source,
-    record_applied, record_commit, record_judged_trust, record_observation, record_polls, record_verified,
-    remove_source, source_defines_anything, source_origin, sources_above, unsettled_sources,
+    ORIGIN_CONFIG, Observation, SourceDefinition, SourceRow, Verdict, applied_commit, judged_trust, list_sources,
+    lock_source, orphaned_sources, put_source, record_applied, record_commit, record_judged_trust, record_observation,
+    record_polls, record_verified, remove_source, source_defines_anything, source_origin, sources_above,
 };
 pub use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 pub use store::{ConnectOptions, Store};

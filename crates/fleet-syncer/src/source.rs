@@ -4,46 +4,37 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fleet_git::{GitError, WorkerPool};
-use fleet_lint::{TreeReport, codes, has_errors};
-use fleet_model::{CommitId, Condition, Diagnostic, Digest, Kind};
+use fleet_git::WorkerPool;
+use fleet_lint::{codes, has_errors};
+use fleet_model::{CommitId, Condition, Diagnostic, Digest};
 use fleet_runtime::Clock;
-use fleet_store::{
-    Lease, NewEvent, Observation, SourceDefinition, SourceRow, Store, StoreError, Ts, Verdict,
-    clear_hold_unless_rejected, record_commit, record_event, record_observation,
-};
+use fleet_store::{Lease, SourceDefinition, SourceRow, Store, StoreError};
 use jiff::Timestamp;
-use serde_json::json;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::absent::Absent;
 use crate::announced::Announcements;
-use crate::apply::{Application, Applied, ApplyError, Outcome, Writer, apply};
-use crate::building::{BuildFailure, Building};
+use crate::building::Building;
 use crate::conditions::{self, RefusalReason};
 use crate::config::SyncerConfig;
 use crate::dependencies::Dependencies;
-use crate::desired::{self, Desired, finding_in_file};
+use crate::desired::finding_in_file;
 use crate::errand::Errand;
-use crate::guard::Rewritten;
 use crate::inputs::ContentCache;
 use crate::laps::Laps;
 use crate::lint_config::{LintConfigs, ReadConfig, judge};
 use crate::metrics::SyncerMetrics;
 use crate::mirrors::{Heard, Mirrors, SharedMirror, Standing};
-use crate::outbox::{self, Outbox};
+use crate::outbox::Outbox;
 use crate::planning::blocking;
 use crate::poll_notes::PollNotes;
 use crate::revisions::RevisionCache;
 use crate::secrets::Secrets;
 use crate::snapshot::{Mirror, Snapshot, is_about_the_commit};
-use crate::trust::Vouched;
 use crate::web::WebFiles;
 
-/// The most findings that are kept of one commit.
-const MAX_DIAGNOSTICS: usize = 500;
-
+mod applying;
 mod behind;
 mod control;
 mod in_force;
@@ -51,6 +42,9 @@ mod outside;
 mod quarantine;
 pub(crate) use quarantine::QUARANTINED;
 use quarantine::Quarantine;
+mod steps;
+use steps::{Checked, Refusal, Way};
+pub(crate) use steps::{RunError, Step};
 mod trusted;
 
 /// What all sources share.
@@ -71,57 +65,6 @@ pub(crate) struct Shared {
     pub(crate) turn: tokio::sync::Mutex<()>,
     /// What Git hosts are told.
     pub(crate) outbox: Outbox,
-}
-
-/// What a run of a source did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Nothing is new.
-    Unchanged,
-    /// A commit was applied.
-    Applied(Applied),
-    /// A commit was refused, now or before.
-    Refused,
-    /// A commit waits for a person.
-    Held,
-    /// The source is suspended.
-    Suspended,
-}
-
-/// Why a run did not come to an end; the next one starts afresh.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RunError {
-    /// The host, or our reading of it, failed.
-    #[error(transparent)]
-    Git(#[from] GitError),
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<BuildFailure> for RunError {
-    fn from(failure: BuildFailure) -> Self {
-        match failure {
-            BuildFailure::Git(error) => Self::Git(error),
-            BuildFailure::Store(error) => Self::Store(error),
-        }
-    }
-}
-
-/// Why a commit is not applied.
-#[derive(Debug)]
-struct Refusal {
-    reason: RefusalReason,
-    diagnostics: Vec<Diagnostic>,
-}
-
-/// How a commit is taken.
-#[derive(Debug, Clone)]
-enum Way {
-    /// It is the newest one; with what it rewrites.
-    Forward(Option<Rewritten>, Option<Vouched>),
-    /// It was in force before desired state was dropped.
-    Back,
 }
 
 /// A source at work.
@@ -178,15 +121,6 @@ pub(crate) struct Source {
     absent: Absent,
     /// What was heard of them last, by place and what is pinned of it.
     secret_marks: HashMap<(String, Digest), Result<Digest, String>>,
-}
-
-/// A commit without errors in it, and what is known of it.
-struct Checked {
-    snapshot: Snapshot,
-    report: TreeReport,
-    /// The commit whose lint configuration judged it, when that is another.
-    lint_commit: Option<CommitId>,
-    diagnostics: Vec<Diagnostic>,
 }
 
 impl Source {
@@ -539,192 +473,11 @@ impl Source {
         Ok(())
     }
 
-    async fn apply(
-        &mut self,
-        checked: Checked,
-        desired: &Desired,
-        way: Way,
-        laps: &mut Laps,
-    ) -> Result<Result<Step, Refusal>, RunError> {
-        let Checked { snapshot, report, lint_commit, mut diagnostics } = checked;
-        let shared = Arc::clone(&self.shared);
-        let commit = snapshot.commit.clone();
-        let mut after = self.conditions.clone();
-        conditions::applied(&mut after, commit.short(), desired.problems, desired.waiting, &shared.clock.now_rfc3339());
-        conditions::secrets(&mut after, &desired.unreadable, &shared.clock.now_rfc3339());
-        let writer = Writer {
-            store: &shared.store,
-            lease: &self.lease,
-            org: shared.config.org,
-            cache: &shared.cache,
-            turn: &shared.turn,
-            outbox: &shared.outbox,
-            now: shared.clock.now(),
-            deletion_grace: shared.config.deletion_grace,
-        };
-        let (rewritten, vouched, restores) = match &way {
-            Way::Forward(rewritten, vouched) => (rewritten.as_ref(), vouched.as_ref(), false),
-            Way::Back => (None, None, true),
-        };
-        trusted::tell_applied(&mut after, &commit, &way, &shared.clock.now_rfc3339());
-        let application = Application {
-            source: &self.definition,
-            base: self.applied.as_ref(),
-            commit: &commit,
-            lint_commit: lint_commit.as_ref(),
-            desired,
-            conditions: &after,
-            conditions_before: &self.conditions,
-            now: shared.clock.now_rfc3339(),
-            rewritten,
-            unrestored: self.unrestored.as_ref(),
-            vouched,
-            restores,
-            diagnostics: &diagnostics,
-        };
-        let (reason, findings) = match apply(writer, &application, laps).await {
-            Ok(Outcome::Held(held)) => {
-                self.conditions = held.conditions;
-                self.snapshot = Some(snapshot);
-                self.held = Some((commit, shared.clock.now()));
-                self.refused = None;
-                return Ok(Ok(Step::Held));
-            }
-            Ok(Outcome::Distrusted(at)) => {
-                self.snapshot = Some(snapshot);
-                self.distrusted = Some(at);
-                return Ok(Ok(Step::Held));
-            }
-            Ok(Outcome::Applied(applied)) => {
-                info!(
-                    source = self.definition.name,
-                    commit = %commit,
-                    manifests = applied.manifests,
-                    revisions = applied.revisions,
-                    devices = applied.devices.new_versions,
-                    planning_ms = u64::try_from(applied.planning.as_millis()).unwrap_or(u64::MAX),
-                    took = %laps,
-                    "Applied a commit"
-                );
-                self.snapshot = Some(snapshot);
-                self.applied = Some(commit);
-                self.judged_by = None;
-                self.conditions = after;
-                self.only_waits = desired.problems == 0;
-                self.uses_web = desired.uses_web();
-                self.uses_secrets = desired.uses_secrets();
-                self.absent = Absent::found(&desired.absent, shared.clock.now());
-                self.refused = None;
-                self.held = None;
-                self.stale = false;
-                return Ok(Ok(Step::Applied(applied)));
-            }
-            Err(ApplyError::Store(error)) => return Err(error.into()),
-            Err(ApplyError::DefinedElsewhere(places)) => {
-                let findings = places.iter().map(|place| {
-                    let message = format!(
-                        "{} {} is already defined by source {} at {}:{}",
-                        place.kind, place.name, place.source, place.file, place.line
-                    );
-                    self.conflict(&report, place.kind, &place.name, message)
-                });
-                (RefusalReason::OwnershipConflict, findings.collect::<Vec<_>>())
-            }
-            Err(ApplyError::OwnedByAbsent(owners)) => {
-                let findings = owners.iter().map(|owner| {
-                    let message = format!(
-                        "{} {} is defined by source {}, which is not back yet since desired state was dropped",
-                        owner.kind, owner.name, owner.source
-                    );
-                    self.conflict(&report, owner.kind, &owner.name, message)
-                });
-                (RefusalReason::OwnershipConflict, findings.collect())
-            }
-            Err(ApplyError::SourceNameTaken(name)) => {
-                let message = format!("a source named {name} exists already; give this ResourceSync another name");
-                (RefusalReason::OwnershipConflict, vec![self.conflict(&report, Kind::ResourceSync, &name, message)])
-            }
-            Err(ApplyError::NothingLeft(count)) => {
-                let message = format!(
-                    "commit {} holds no manifest below {:?} and would remove all {count} objects of the source; \
-                     to give a source up, remove it from the configuration",
-                    commit.short(),
-                    self.definition.path
-                );
-                let finding = finding_in_file(&self.definition.path, codes::NOTHING_LEFT, message);
-                (RefusalReason::NothingLeft, vec![finding])
-            }
-        };
-        diagnostics.extend(findings);
-        self.snapshot = Some(snapshot);
-        Ok(Err(Refusal { reason, diagnostics }))
-    }
-
-    fn conflict(&self, report: &TreeReport, kind: Kind, name: &str, message: String) -> Diagnostic {
-        let placed = report.manifests.iter().find(|p| p.manifest().kind() == kind && p.manifest().name() == name);
-        match placed {
-            Some(placed) => desired::finding_at(placed, codes::DEFINED_ELSEWHERE, "/metadata/name", message, None),
-            None => finding_in_file(&self.definition.path, codes::DEFINED_ELSEWHERE, message),
-        }
-    }
-
     fn irregular_files(&self, snapshot: &Snapshot) -> Vec<Diagnostic> {
         let finding = |(path, _)| {
             let message = "is a symbolic link or a submodule; manifests must be regular files";
             finding_in_file(path, codes::NOT_A_FILE, format!("{path} {message}"))
         };
         snapshot.irregular_candidates(&self.definition.path).map(finding).collect()
-    }
-
-    async fn refuse(&mut self, commit: CommitId, refusal: Refusal) -> Result<Step, RunError> {
-        let Refusal { reason, mut diagnostics } = refusal;
-        // Errors come first where there are more than anybody reads.
-        if diagnostics.len() > MAX_DIAGNOSTICS {
-            diagnostics.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.severity));
-            diagnostics.truncate(MAX_DIAGNOSTICS);
-        }
-        let (org, name) = (self.shared.config.org, self.definition.name.clone());
-        conditions::refused(
-            &mut self.conditions,
-            commit.short(),
-            reason,
-            &diagnostics,
-            &self.shared.clock.now_rfc3339(),
-        );
-        let mut transaction = self.lease.begin(&self.shared.store).await?;
-        self.lease.fence(&mut transaction).await?;
-        let news = record_commit(&mut transaction, org, &name, &commit, Verdict::Refused, &diagnostics, 0).await?;
-        if news {
-            let first = diagnostics.iter().find(|d| d.severity == fleet_model::Severity::Error);
-            let first = first.map_or_else(|| reason.as_str().to_owned(), ToString::to_string);
-            let message = format!("Refused commit {}: {first}", commit.short());
-            warn!(source = name, commit = %commit, reason = reason.as_str(), first, "Refused a commit");
-            let event = NewEvent {
-                kind: "Source",
-                name: &name,
-                reason: "ResourceSyncParsingFailed",
-                warning: true,
-                message: &message,
-                actor: "service:syncer",
-                details: Some(json!({"commitHash": commit.as_str(), "errorCount": diagnostics.len()})),
-            };
-            record_event(&mut transaction, org, &event).await?;
-        }
-        let seen = Observation {
-            commit: Some(&commit),
-            polled_at: Some(Ts::from(self.shared.clock.now())),
-            conditions: &self.conditions,
-            diagnostics: Some(&diagnostics),
-        };
-        record_observation(&mut transaction, org, &name, &seen).await?;
-        let told = (org, &self.definition, Ts::from(self.shared.clock.now()));
-        outbox::refused(&mut transaction, &self.shared.outbox, told, &commit, &diagnostics).await?;
-        clear_hold_unless_rejected(&mut transaction, org, &name).await?;
-        transaction.commit().await.map_err(StoreError::from)?;
-        // Another source may give the object up: look again at every poll.
-        self.held = None;
-        self.refused = (reason != RefusalReason::OwnershipConflict).then_some(commit);
-        self.stale = false;
-        Ok(Step::Refused)
     }
 }

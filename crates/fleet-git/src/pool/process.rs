@@ -137,7 +137,10 @@ impl Worker {
     }
 
     async fn end(mut self) {
-        if timeout(FAREWELL, self.child.wait()).await.is_ok() {
+        // One that ended well has ended what it ran.
+        if let Ok(Ok(status)) = timeout(FAREWELL, self.child.wait()).await
+            && status.success()
+        {
             self.group = None;
         }
     }

@@ -359,6 +359,8 @@ fn what_waits_is_checked_all_the_same() {
             ("path: /etc/more", "path: «SB0428»/etc/web.conf/more"),
             ("path: /etc/more", "path: «SB0428»/etc/tls"),
             ("path: /etc/more", "path: /etc/tls/more"),
+            ("path: /etc/more", "path: «SB0405»/etc/web.conf/"),
+            ("mountPath: /etc/tls", "mountPath: «SB0428»/etc/web.conf"),
             ("suffix: /{{ .metadata.name }}", "suffix: /{{ «SB0408».metadata.nam }}"),
             ("repository: web", "repository: «SB0508»."),
             ("repository: web", "repository: «SB0413»\"{{ .metadata.name }}\""),

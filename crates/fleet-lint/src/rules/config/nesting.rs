@@ -22,9 +22,16 @@ pub(super) fn check(
     for (pointer, place) in
         providers.iter().enumerate().flat_map(|(at, p)| places(&format!("{pointer}/config/{at}"), p))
     {
+        // What ends like this is no path, which is told elsewhere; of a mount path it can be the root, where all fits.
+        if place.path().ends_with('/') {
+            continue;
+        }
         let at = document.value_span(&pointer);
         let message = match known.add(place, at.line) {
             None => continue,
+            Some(Clash::BelowFile(file, line)) if file == place.path() => {
+                format!("the directory {file:?} is a file, too; see line {line}")
+            }
             Some(Clash::BelowFile(file, line)) => {
                 let what = if matches!(place, Place::File(_)) { "file" } else { "directory" };
                 format!("the {what} {:?} cannot lie below {file:?}, which is a file; see line {line}", place.path())
@@ -61,8 +68,7 @@ fn places<'a>(pointer: &str, provider: &'a ConfigProvider) -> Vec<(String, Place
         }
         ConfigSource::HttpRef(http) => vec![(format!("{pointer}/httpRef/filePath"), Place::File(&http.file_path))],
         ConfigSource::SecretRef(secret) => {
-            let path = secret.mount_path.trim_end_matches('/');
-            vec![(format!("{pointer}/secretRef/mountPath"), Place::Directory(path))]
+            vec![(format!("{pointer}/secretRef/mountPath"), Place::Directory(&secret.mount_path))]
         }
         ConfigSource::GitRef(_) => Vec::new(),
     }
